@@ -88,6 +88,7 @@ demo: $(STAMP) ## a picture and a tiny table in a minute
 ##@ Set-up (TORCH=system keeps the torch that is there, VENV=none uses the active environment)
 
 setup: $(STAMP) ## make .venv and install from requirements.lock; every other command does this when needed
+	@:
 
 doctor: $(STAMP) ## versions, hardware, and whether every part works
 	@$(REPOSE) doctor $(ARGS)
@@ -122,7 +123,7 @@ $(STAMP):
 	fi; \
 	lock=requirements.lock; flags=; \
 	if [ '$(TORCH)' = system ]; then \
-		$$py -c 'from importlib.metadata import version as v; print("set-up: keeping torch", v("torch"), "and torchvision", v("torchvision"), "(repose is tested from torch 2.11 on)")' 2>/dev/null || { \
+		$$py -c 'from importlib.metadata import version as v; print("set-up: keeping torch", v("torch"), "and torchvision", v("torchvision"), "(repose needs torch 2.11 or later)")' 2>/dev/null || { \
 			echo 'set-up: TORCH=system, but this Python has no torch and torchvision: load their module, or activate their environment and add VENV=none'; exit 1; }; \
 		lock=$(STAMP_DIR)/.repose-lock; flags=--no-deps; $(LOCK_WITHOUT_TORCH) > $$lock; \
 	fi; \
@@ -156,7 +157,7 @@ check: $(STAMP) ## ruff, format, pyright, import-linter, nbstripout; under a min
 	}; \
 	step 'ruff check' $(PY) -m ruff check .; \
 	step 'ruff format' $(PY) -m ruff format --check .; \
-	step 'pyright' $(PY) -m pyright; \
+	step 'pyright' $(PY) -m pyright --pythonpath "$$($(PY) -c 'import sys; print(sys.executable)')"; \
 	step 'import-linter' $(PY) -c 'from importlinter.cli import lint_imports_command as c; c()' --no-cache; \
 	notebooks=$$(find notebooks -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' 2>/dev/null || true); \
 	if [ -n "$$notebooks" ]; then step 'nbstripout' $(PY) -m nbstripout --verify $$notebooks; fi; \

@@ -1,9 +1,9 @@
 """Coordinates and affine maps. THE statement of the coordinate convention; every other module refers to this text.
 
-* A point is (x, y), x to the right, y down. Joints are pixel centres at integers: (0, 0) is the centre of the first pixel.
-* Boxes and polygons of COCO files are edges: pixel column i spans [i, i + 1]. The reader subtracts `EDGE` (half a pixel)
-  and the writer adds it, so inside repose a box (x1, y1, x2, y2) lies in joint coordinates too: an image of width W spans
-  [-0.5, W - 0.5].
+* A point is (x, y), x to the right, y down. Joints are pixel centres at integers: (0, 0) is the first pixel's centre.
+* Boxes and polygons of COCO files are edges: pixel column i spans [i, i + 1]. The reader subtracts `EDGE` (half a
+  pixel) and the writer adds it, so inside repose a box (x1, y1, x2, y2) lies in joint coordinates too: an image of
+  width W spans [-0.5, W - 0.5].
 * A resize, letterbox, crop, rotation or mirror is one 2x3 matrix in joint coordinates, applied to the picture by one
   `cv2.warpAffine` and to joints, boxes and masks by the same matrix (`PoseAffine`).
 * A map of stride s has its cell i at input pixel s * i, unless the paper's `targets.py` states another map at its top.
@@ -129,8 +129,8 @@ def apply_affine(point_NK2: Tensor, matrix_N23: Tensor) -> Tensor:
 def mirror(image_BCHW: Tensor, stride: int) -> Tensor:
     """Mirror left and right so that cell i of a stride-s map becomes exactly cell w - 1 - i.
 
-    Cell i sits at pixel s * i, so a plain mirror (x to W - 1 - x) would leave cells s - 1 pixels off; the mirrored image is
-    shifted left by that, and the last s - 1 columns repeat the edge. Width must be a multiple of the stride.
+    Cell i sits at pixel s * i, so a plain mirror (x to W - 1 - x) would leave cells s - 1 pixels off; the mirrored
+    image is shifted left by that, and the last s - 1 columns repeat the edge. Width must be a multiple of the stride.
 
     Args:
         image_BCHW: images, any dtype.

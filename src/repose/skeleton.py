@@ -63,7 +63,9 @@ class Skeleton:
         flat = [j for pair in self.flip_pairs for j in pair]
         if len(flat) != len(set(flat)):
             twice = next(j for j in flat if flat.count(j) > 1)
-            raise UserError(f"skeleton {self.name!r}: {twice!r} is in two flip_pairs; mirroring twice must give the start")
+            raise UserError(
+                f"skeleton {self.name!r}: {twice!r} is in two flip_pairs; mirroring twice must be no change"
+            )
 
     @property
     def k(self) -> int:
@@ -173,7 +175,8 @@ CROWDPOSE14 = Skeleton(
 
 _MPII_JOINTS = (
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax",
-    "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
+    "upper_neck", "head_top", "right_wrist", "right_elbow", "right_shoulder",
+    "left_shoulder", "left_elbow", "left_wrist",
 )  # fmt: skip
 
 MPII16 = Skeleton(

@@ -6,8 +6,9 @@ Shapes by suffix: B images (or crops) of a batch, N people, K joints, H W pixels
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Self
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -16,8 +17,9 @@ from torch import Tensor
 class _Tensors:
     """`.to` and `.pin_memory` over the tensor fields (also nested and in lists) of a dataclass."""
 
-    def _map(self, f: object) -> Self:
-        return replace(self, **{x.name: _apply(getattr(self, x.name), f) for x in fields(self)})  # type: ignore[type-var]
+    def _map(self, f: Callable[[Tensor], Tensor]) -> Self:
+        assert is_dataclass(self)
+        return replace(self, **{x.name: _apply(getattr(self, x.name), f) for x in fields(self)})
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
         """Copy with every tensor on `device`."""
@@ -28,13 +30,11 @@ class _Tensors:
         return self._map(lambda t: t.pin_memory())
 
 
-def _apply(value: object, f: object) -> object:
+def _apply(value: Any, f: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, Tensor):
-        return f(value)  # type: ignore[operator]
+        return f(value)
     if isinstance(value, _Tensors):
-        return value._map(f)
-    if isinstance(value, list):
-        return [_apply(v, f) for v in value]
+        return value._map(f)  # pyright: ignore[reportPrivateUsage]
     return value
 
 
@@ -46,8 +46,8 @@ class People(_Tensors):
         owner_N: int64, index of the image (or crop) in the batch.
         ann_id_N: int64, annotation id.
         joint_NK3: float32, x and y in input pixels, v (0 not labelled, 1 hidden, 2 visible; 0 also when outside).
-        box_N4: float32, (x1, y1, x2, y2) in input pixels, clipped to the input: tight around the warped polygon where there
-            is one, else around the warped corners of the annotated box.
+        box_N4: float32, (x1, y1, x2, y2) in input pixels, clipped to the input: tight around the warped polygon where
+            there is one, else around the warped corners of the annotated box.
         visible_fraction_N: float32, share of the annotated box that lies inside the input.
         box_img_N4: float32, the annotated box (x1, y1, x2, y2) in photograph pixels.
         area_N: float32, OKS area in photograph pixels^2 (what `data.oks_area` says).
@@ -135,7 +135,8 @@ class Poses(_Tensors):
     """Predicted people of one image (or crop), N may be 0.
 
     Attributes:
-        joint_NK3: float32, x, y and the joint's score in [0, 1]. `decode` gives input pixels, PoseModule maps to the photograph.
+        joint_NK3: float32, x, y and the joint's score in [0, 1]. `decode` gives input pixels, PoseModule maps them to
+            the photograph.
         score_N: float32, instance score.
         box_N4: float32 (x1, y1, x2, y2), same pixels as the joints, or None.
         mask_NHW: uint8 instance masks at the input's or the photograph's size, or None.
@@ -154,8 +155,8 @@ class Poses(_Tensors):
         """Number of people."""
         return self.joint_NK3.shape[0]
 
-    def _map(self, f: object) -> Self:
+    def _map(self, f: Callable[[Tensor], Tensor]) -> Self:
         moved = super()._map(f)
         if self.extra is None:
             return moved
-        return replace(moved, extra={name: f(t) for name, t in self.extra.items()})  # type: ignore[operator]
+        return replace(moved, extra={name: f(t) for name, t in self.extra.items()})

@@ -8,10 +8,10 @@ from repose.config.load import (
     dump,
     experiments_root,
     find_experiment,
-    from_dict,
     identity,
     leaves,
     load,
+    load_saved,
     nearest,
     parse_arguments,
     resolve,
@@ -34,7 +34,7 @@ from repose.config.schema import (
     Test,
     Train,
 )
-from repose.config.yaml import parse_value, read_yaml
+from repose.config.yaml_text import parse_value, read_yaml
 
 __all__ = [
     "SCHEMA",
@@ -59,10 +59,10 @@ __all__ = [
     "dump",
     "experiments_root",
     "find_experiment",
-    "from_dict",
     "identity",
     "leaves",
     "load",
+    "load_saved",
     "nearest",
     "parse_arguments",
     "parse_value",

@@ -1,6 +1,10 @@
+# OmegaConf and YAML hand over untyped values; they become typed dataclasses in this file.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportUnknownLambdaType=false
 """From layers to a frozen dataclass: defaults < experiment < scale < data < table row < command line.
 
-Each layer is checked against the schema on its own, so that an error names its file and line. OmegaConf lives and dies here.
+Each layer is checked against the schema on its own, so that an error names its file and line.
+OmegaConf lives and dies here.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import inspect
 import json
 import os
 import textwrap
+import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +28,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from repose.config.schema import NOT_IDENTITY, SCHEMA, ExperimentBase, Paper
-from repose.config.yaml import parse_value, read_yaml
+from repose.config.yaml_text import parse_value, read_yaml
 from repose.errors import UserError
 
 
@@ -141,7 +146,9 @@ def parse_arguments(tokens: Iterable[str], origin: str = "command line") -> tupl
     for token in tokens:
         if token.startswith("-"):
             bare = token.lstrip("-")
-            raise UserError(f"{origin}: unknown option {token!r}; settings are written without dashes: {bare or 'key'}=value")
+            raise UserError(
+                f"{origin}: unknown option {token!r}; settings are written without dashes: {bare or 'key'}=value"
+            )
         key, equals, text = token.partition("=")
         if not equals or not key:
             raise UserError(f"{origin}: {token!r} is not a setting; write key=value (optim.base_lr=1e-3)")
@@ -190,12 +197,6 @@ def _schema_fields(cls: type) -> dict[str, tuple[type, str, Any]]:
     found: dict[str, tuple[type, str, Any]] = {}
 
     def walk(owner: type, prefix: str) -> None:
-        hints = inspect.get_annotations(owner, eval_str=False)
-        for base in owner.__mro__[1:]:
-            if dataclasses.is_dataclass(base):
-                hints = {**inspect.get_annotations(base, eval_str=False), **hints}
-        import typing
-
         resolved = typing.get_type_hints(owner)
         for f in dataclasses.fields(owner):
             key = f"{prefix}{f.name}"
@@ -210,8 +211,6 @@ def _schema_fields(cls: type) -> dict[str, tuple[type, str, Any]]:
 
 
 def _dataclass_in(hint: Any) -> type | None:
-    import typing
-
     for candidate in (hint, *typing.get_args(hint)):
         if isinstance(candidate, type) and dataclasses.is_dataclass(candidate):
             return candidate
@@ -220,8 +219,6 @@ def _dataclass_in(hint: Any) -> type | None:
 
 def _is_open(key: str, fields: Mapping[str, tuple[type, str, Any]]) -> bool:
     """True if the key lies inside a free mapping (dict field), whose keys the schema does not list."""
-    import typing
-
     parts = key.split(".")
     for i in range(1, len(parts)):
         known = fields.get(".".join(parts[:i]))
@@ -231,7 +228,7 @@ def _is_open(key: str, fields: Mapping[str, tuple[type, str, Any]]) -> bool:
 
 
 def _suggest(key: str, known: Iterable[str]) -> str:
-    """Nearest keys anywhere in the tree: same last part elsewhere, then alike in the same group, then alike anywhere."""
+    """Nearest keys in the tree: same last part elsewhere, then alike in the same group, then alike anywhere."""
     known = list(known)
     parent, _, last = key.rpartition(".")
     same_last = [k for k in known if k.rpartition(".")[2] == last]
@@ -254,17 +251,9 @@ def _check_keys(layer: Layer, schema: type) -> None:
                 continue
             if _is_open(part, fields):
                 break
-            full = key if not _is_mapping(layer.values, part) or i == len(parts) else key
-            hint = _suggest(full, fields)
+            hint = _suggest(key, fields)
             fix = f"; did you mean {hint}?" if hint else "; `repose show` lists every key"
-            raise UserError(f"{layer.where(part)}: unknown key {full!r}{fix}")
-
-
-def _is_mapping(values: dict[str, Any], key: str) -> bool:
-    node: Any = values
-    for part in key.split("."):
-        node = node[part]
-    return isinstance(node, dict)
+            raise UserError(f"{layer.where(part)}: unknown key {key!r}{fix}")
 
 
 def _merge(base: Any, layer: Layer, schema: type) -> Any:
@@ -318,7 +307,7 @@ def load(
     Args:
         experiment: YAML path or name (`drpnet/m`).
         arguments: `key=value` tokens; `data=NAME` and `scale=NAME` choose overlays.
-        find_paper: function from a paper's name to its `Paper` (repose.papers.get; passed in because papers are a higher layer).
+        find_paper: function from a paper's name to its `Paper` (`repose.papers.get`; papers are a higher layer).
         row: layers between the data overlay and the command line (a table row's `set`, then its `set_<scale>`).
         origin: what errors call the arguments.
 
@@ -334,7 +323,7 @@ def load(
     paper: Paper = find_paper(name)
     use = values.pop("use", {}) or {}
     layers = [Layer(str(path), values, lines)]
-    scale = overlays.get("scale", use.get("scale", "paper"))
+    scale: str = overlays.get("scale") or use.get("scale") or "paper"
     data = overlays.get("data")
     scale_layers: list[Layer] = []
     for file in _overlay("scales", scale, name):
@@ -352,17 +341,50 @@ def load(
     return resolve(paper, layers)
 
 
+def load_saved(
+    values: dict[str, Any], saved: str, arguments: Iterable[str] = (), *, find_paper: Any, origin: str = "command line"
+) -> Loaded:
+    """Resolve a saved config (a run's config.yaml, or the dict in a checkpoint) with further settings on top.
+
+    Args:
+        values: what `dump` wrote.
+        saved: where it came from, for errors.
+        arguments: `key=value` tokens; `data=NAME` changes the data set.
+        find_paper: function from a paper's name to its `Paper`.
+        origin: what errors call the arguments.
+
+    Raises:
+        UserError: another schema, an unknown paper, or a bad argument.
+    """
+    values = dict(values)
+    schema = values.pop("schema", None)
+    if schema != SCHEMA:
+        raise UserError(f"{saved}: written with schema {schema}; this version reads schema {SCHEMA}")
+    if not isinstance(values.get("paper"), str):
+        raise UserError(f"{saved}: names no paper; it is not a config that repose wrote")
+    paper: Paper = find_paper(values["paper"])
+    line, overlays = parse_arguments(arguments, origin)
+    if "scale" in overlays:
+        raise UserError(
+            f"{origin}: scale= cannot be changed for a trained model; it was trained at {values.get('scale')}"
+        )
+    layers = [Layer(saved, values)]
+    if "data" in overlays:
+        for file in _overlay("data", overlays["data"], paper.name):
+            layers.append(Layer(str(file), *read_yaml(file)))
+    return resolve(paper, [*layers, line])
+
+
 def resolve(paper: Paper, layers: Iterable[Layer]) -> Loaded:
     """Merge layers over the paper's defaults into its frozen dataclass."""
     node = OmegaConf.structured(paper.schema)
     origin: dict[str, str] = {}
     for layer in layers:
         node = _merge(node, layer, paper.schema)
-        for key, value in leaves(layer.values):
+        for key, _ in leaves(layer.values):
             for stale in [k for k in origin if k.startswith(key + ".")]:
                 del origin[stale]
             origin[key] = layer.where(key)
-            del value
     cfg = OmegaConf.to_object(node)
     assert isinstance(cfg, ExperimentBase)
     cfg.joint_set()  # a skeleton that contradicts itself is refused here, with its one line
@@ -381,19 +403,6 @@ def _parent_origin(key: str, origin: Mapping[str, str]) -> str:
 def to_dict(cfg: Any) -> dict[str, Any]:
     """A config dataclass as plain dicts and lists: what goes into YAML, checkpoints and hashes."""
     return _tuples_as_lists(dataclasses.asdict(cfg))
-
-
-def from_dict(paper: Paper, values: dict[str, Any], origin: str) -> ExperimentBase:
-    """A config from a checkpoint or a run's config.yaml.
-
-    Raises:
-        UserError: another schema number, or a key this version does not know.
-    """
-    values = dict(values)
-    schema = values.pop("schema", None)
-    if schema != SCHEMA:
-        raise UserError(f"{origin}: written with schema {schema}, this version reads schema {SCHEMA}")
-    return resolve(paper, [Layer(origin, values)]).cfg
 
 
 def dump(cfg: ExperimentBase, path: Path) -> None:
@@ -427,7 +436,11 @@ def _class_docs(cls: type) -> dict[str, Doc]:
     for field_node, doc_node in zip(body.body, body.body[1:], strict=False):
         if not (isinstance(field_node, ast.AnnAssign) and isinstance(field_node.target, ast.Name)):
             continue
-        if isinstance(doc_node, ast.Expr) and isinstance(doc_node.value, ast.Constant) and isinstance(doc_node.value.value, str):
+        if (
+            isinstance(doc_node, ast.Expr)
+            and isinstance(doc_node.value, ast.Constant)
+            and isinstance(doc_node.value.value, str)
+        ):
             text = " ".join(doc_node.value.value.split())
             unit = ""
             if text.startswith("["):

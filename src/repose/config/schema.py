@@ -31,7 +31,7 @@ class SkeletonBlock:
     """joint pairs drawn as lines"""
     sigmas: tuple[float, ...] = ()
     """[sqrt(area)] one OKS sigma per joint | COCO keypoint evaluation"""
-    groups: dict[str, list[str]] = field(default_factory=dict)
+    groups: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     """named joint lists a method may need (upper, lower, parts)"""
 
     def build(self) -> Skeleton:
@@ -348,7 +348,7 @@ class ExperimentBase:
     """[file or run folder] what `test` and `predict` evaluate"""
     predictions: str | None = None
     """[file] COCO results to score by `repose test` without a model"""
-    paper_value: dict[str, float] = field(default_factory=dict)
+    paper_value: dict[str, float] = field(default_factory=dict[str, float])
     """the paper's numbers for this experiment, by metric"""
     skeleton: SkeletonBlock = SkeletonBlock()
     data: Data = Data()
@@ -366,7 +366,6 @@ NOT_IDENTITY = (
     "log",
     "title",
     "name",
-    "init_note",
     "resume",
     "checkpoint",
     "predictions",
@@ -386,6 +385,7 @@ NOT_IDENTITY = (
     "train.compile",
     "train.threads",
     "train.checkpoint_every",
+    "test.batch",
     "test.save_pictures",
 )
 """Keys that say where and how fast a run goes, not what it computes: left out of its identity."""

@@ -1,4 +1,7 @@
-"""The papers. One line per paper; a method in somebody's own repository comes by an entry point of group `repose.papers`."""
+"""The papers, one line each.
+
+A method in somebody's own repository is found by an entry point of the group `repose.papers` that names its `Paper`.
+"""
 
 from __future__ import annotations
 
@@ -34,4 +37,6 @@ def get(name: str) -> Paper:
         return plugins[name].load()
     known = [*PAPERS, *plugins]
     hint = nearest(name, known)
-    raise UserError(f"no paper {name!r}" + (f"; did you mean {hint[0]!r}?" if hint else f"; there are: {', '.join(known)}"))
+    raise UserError(
+        f"no paper {name!r}" + (f"; did you mean {hint[0]!r}?" if hint else f"; there are: {', '.join(known)}")
+    )

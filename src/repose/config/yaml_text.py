@@ -1,4 +1,5 @@
-"""YAML as W&B and people write it: no 1:2 turned into 62, no `on` turned into True, no duplicate keys, with line numbers."""
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+"""YAML as W&B and people write it: 1:2 is no 62, `on` is no boolean, no key twice, and every key has its line."""
 
 from __future__ import annotations
 
@@ -37,11 +38,14 @@ def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(_dot(loader.construct_scalar(node))))
 
 
-def _dot(text: str) -> str:
-    return text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".nan", "nan")
+def _float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    text = loader.construct_scalar(node).lower()
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _float)
 
 
 def parse_value(text: str) -> Any:
@@ -71,7 +75,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         if node is None:
             return {}, {}
         if not isinstance(node, yaml.MappingNode):
-            raise UserError(f"{path}: must hold `key: value` lines, not a {node.id}")
+            raise UserError(f"{path}: must hold `key: value` lines, not a list or a single value")
         lines: dict[str, int] = {}
         _walk(path, node, "", lines)
         return loader.construct_document(node), lines

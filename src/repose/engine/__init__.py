@@ -1,0 +1,1 @@
+"""Training and evaluation: `PoseModule`, optimisers, EMA, checkpoints, logs, runs. It knows no paper."""

@@ -1,0 +1,1 @@
+"""A paper's tables as commands: schema, runner, printing, sweeps."""

@@ -1,0 +1,413 @@
+"""A paper's table as checked data: `experiments/<paper>/tables/{table,figure,ablation}-<what>.yaml`.
+
+    title: Size of the region of interest            # own words
+    source: Table 3                                  # where it stands in the paper
+    experiment: drpnet/m                             # base of every row
+    protocol: {data: coco-val2017, boxes: detections, flip: true, input: 256x192}
+    counted: not stated                              # the paper's counting rule of GFLOPs and params
+    metrics: [AP]
+    mechanism: [coarse_AP, roi_inside]               # result.json metrics shown below the table
+    rows:                                            # id -> row, in the paper's order
+      roi-5: {label: 5x5, paper: {AP: 73.5, GFLOPs: 2.05}, set: {model: {roi: {size: 5}}}}
+      roi-7: {label: 7x7, paper: {AP: 74.1, GFLOPs: 2.15}, set: {model: {roi: {size: 7}}}, set_mini: {...}}
+      coarse: {label: its coarse points, kind: eval, reuse: roi-7, set: {decode: {read_out: coarse}}}
+      other: {label: HRNet-W32, kind: quoted, paper: {AP: 74.4}, source: its own paper}
+    claims:                                          # id -> a pair of rows
+      seven-over-five: {text: 7x7 beats 5x5, better: roi-7, worse: roi-5}
+    shows: {mini: the order of the sizes on drawn people}
+    not_shown: {mini: any number of the paper}
+
+Paper values are in the paper's units: AP in percent, GFLOPs in 1e9, params in millions (`counted` says how). Rows and claims are
+mappings so that every key has a line number. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from repose.config import Layer, experiments_root, leaves, nearest, read_yaml
+from repose.errors import UserError
+
+Kind = Literal["train", "eval", "published", "quoted", "server-only"]
+SCALES = ("smoke", "mini", "lite", "paper")
+COSTS = ("GFLOPs", "params")
+"""Columns of `paper` that are counted, not measured: lower is better, no confidence interval."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the paper evaluated. A measured value is subtracted from the paper's only where all of it is the same."""
+
+    data: str = ""
+    """`data.name` of the evaluated set (coco-val2017)"""
+    boxes: str = ""
+    """gt, or detections"""
+    flip: bool | None = None
+    """mirrored view averaged; null = not stated"""
+    oks_area: str = "annotation"
+    """area of OKS"""
+    input: str = ""
+    """[pixels] height x width, for the protocol line"""
+    note: str = ""
+    """what else the paper says of its protocol"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table."""
+
+    id: str
+    label: str = ""
+    """as in the paper"""
+    kind: Kind = "train"
+    """train; eval = `reuse`d checkpoint, other test settings; published = somebody's checkpoint, our evaluator;
+    quoted = somebody's number, never run; server-only = an evaluation server's number"""
+    paper: dict[str, float] = field(default_factory=dict)
+    """the paper's values, in its units"""
+    counted: str = ""
+    """counting rule of the paper's GFLOPs and params in this row, where it differs from the table's"""
+    set: dict[str, Any] = field(default_factory=dict)
+    """settings, nested, over scale and data"""
+    set_at: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """`set_<scale>` blocks: over `set` at that scale"""
+    experiment: str = ""
+    """instead of the table's"""
+    data: str = ""
+    """data overlay of this row at scale paper"""
+    data_at: dict[str, str] = field(default_factory=dict)
+    """`data_<scale>`: data overlay of this row at that scale"""
+    reuse: str = ""
+    """id of the row whose checkpoint an eval row tests"""
+    at: tuple[str, ...] = ()
+    """scales at which the row has a form of its own; empty = all"""
+    baseline: bool = False
+    """another method, run here"""
+    checkpoint: str = ""
+    """[file] of a published row"""
+    sha256: str = ""
+    """of that file"""
+    source: str = ""
+    """where a quoted or published number comes from"""
+    note: str = ""
+    """an error in the paper, say; printed below the table"""
+    hours: dict[str, float] = field(default_factory=dict)
+    """[hours] estimate by scale, for --plan"""
+
+    @property
+    def runs(self) -> bool:
+        """Whether repose computes this row."""
+        return self.kind in ("train", "eval", "published")
+
+    @property
+    def role(self) -> str:
+        """own, baseline or quoted."""
+        if not self.runs:
+            return "quoted"
+        return "baseline" if self.baseline or self.kind == "published" else "own"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper about two rows."""
+
+    id: str
+    text: str = ""
+    better: str = ""
+    """row id"""
+    worse: str = ""
+    """row id"""
+    metric: str = "AP"
+    """AP..., or GFLOPs, params, where better means lower"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or figure of a paper.
+
+    Attributes:
+        name: `drpnet/3`, `drpnet/fig-3`, `drpnet/ablation-loss-weights`.
+        paper: folder name.
+        path: its YAML.
+        lines: line of each dotted key in it.
+    """
+
+    name: str
+    paper: str
+    path: Path
+    lines: Mapping[str, int] = field(repr=False)
+    title: str = ""
+    source: str = ""
+    """place in the paper"""
+    experiment: str = ""
+    """base of the rows"""
+    protocol: Protocol = Protocol()
+    counted: str = ""
+    """the paper's counting rule of GFLOPs and params"""
+    metrics: tuple[str, ...] = ("AP",)
+    """columns measured"""
+    mechanism: tuple[str, ...] = ()
+    """metrics of result.json shown below the table, where they are"""
+    rows_from: str = ""
+    """file name (table-1) whose rows these are: a figure drawn from a table"""
+    rows: dict[str, Row] = field(default_factory=dict)
+    claims: dict[str, Claim] = field(default_factory=dict)
+    plot: Literal["", "ap-gflops"] = ""
+    """also draw this figure"""
+    shows: dict[str, str] = field(default_factory=dict)
+    """by scale: what a table at that scale can show"""
+    not_shown: dict[str, str] = field(default_factory=dict)
+    """by scale: what it cannot"""
+    note: str = ""
+    """printed below the table"""
+
+    def where(self, key: str) -> str:
+        """file:line of a dotted key."""
+        line = self.lines.get(key)
+        return f"{self.path}:{line}" if line else str(self.path)
+
+    def layers(self, row: Row, scale: str) -> list[Layer]:
+        """The row's settings as config layers: `set`, then `set_<scale>`; an eval row's come after those of the row it reuses."""
+        found = self.layers(self.rows[row.reuse], scale) if row.reuse else []
+        for key, values in (("set", row.set), (f"set_{scale}", row.set_at.get(scale, {}))):
+            if values:
+                prefix = f"rows.{row.id}.{key}."
+                lines = {k.removeprefix(prefix): n for k, n in self.lines.items() if k.startswith(prefix)}
+                found.append(Layer(str(self.path), values, lines))
+        return found
+
+    def experiment_of(self, row: Row) -> str:
+        """Base experiment of a row."""
+        if row.experiment or not row.reuse:
+            return row.experiment or self.experiment
+        return self.experiment_of(self.rows[row.reuse])
+
+    def data_of(self, row: Row, scale: str) -> str:
+        """Data overlay that the row asks for at a scale, or empty."""
+        own = row.data_at.get(scale, row.data if scale == "paper" else "")
+        return own or (self.data_of(self.rows[row.reuse], scale) if row.reuse else "")
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def load_table(path: Path) -> Table:
+    """Read and check one table.
+
+    Raises:
+        UserError: unknown key, wrong type, a row id that does not exist; names file, line and nearest key.
+    """
+    values, lines = read_yaml(path)
+    paper = path.parent.parent.name
+    table = Table(name=f"{paper}/{short_name(path.stem)}", paper=paper, path=path, lines=lines)
+    known = {f.name for f in dataclasses.fields(Table)} - {"name", "paper", "path", "lines"}
+    fields = _checked(table, Table, values, "", known)
+    rows = {i: _row(table, i, v) for i, v in _mapping(table, values, "rows").items()}
+    claims = {i: _claim(table, i, v) for i, v in _mapping(table, values, "claims").items()}
+    keys = {f.name for f in dataclasses.fields(Protocol)}
+    protocol = Protocol(**_checked(table, Protocol, _mapping(table, values, "protocol"), "protocol.", keys))
+    fields = {k: v for k, v in fields.items() if k not in ("rows", "claims", "protocol")}
+    table = dataclasses.replace(table, **fields, rows=rows, claims=claims, protocol=protocol)
+    if table.rows_from:
+        if rows:
+            raise UserError(f"{table.where('rows')}: a table has `rows` or `rows_from`, not both")
+        other = path.parent / f"{table.rows_from}.yaml"
+        if not other.is_file():
+            raise UserError(f"{table.where('rows_from')}: no table {other.name} beside this one")
+        source = load_table(other)
+        moved = {k: n for k, n in source.lines.items() if k.startswith("rows.")}
+        table = dataclasses.replace(
+            table,
+            rows=source.rows,
+            lines={**lines, **moved},
+            experiment=table.experiment or source.experiment,
+            protocol=protocol if "protocol" in values else source.protocol,
+            counted=table.counted or source.counted,
+        )
+    _check(table)
+    return table
+
+
+def _checked(table: Table, cls: type, values: dict[str, Any], prefix: str, known: set[str]) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        where = table.where(f"{prefix}{key}")
+        if key not in known:
+            hint = nearest(str(key), known)
+            fix = f"did you mean {hint[0]!r}?" if hint else f"there are: {', '.join(sorted(known))}"
+            raise UserError(f"{where}: unknown key {prefix + str(key)!r}; {fix}")
+        if key in ("rows", "claims", "protocol") and cls is Table:
+            found[key] = value
+            continue
+        found[key] = _typed(value, hints[key], f"{where}: {prefix}{key}")
+    return found
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """The value as the hint wants it (a whole number is a float too), or one clear line."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in args:
+            raise UserError(f"{where}={value!r} must be one of {', '.join(map(repr, args))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _typed(value, args[0], where)
+    if origin is tuple:
+        items = value if isinstance(value, list) else [value]
+        return tuple(_typed(v, args[0], where) for v in typing.cast("list[Any]", items))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{where}={value!r} must hold `key: value` pairs")
+        pairs = typing.cast("dict[Any, Any]", value)
+        return {str(k): _typed(v, args[1], f"{where}.{k}") for k, v in pairs.items()}
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise UserError(f"{where}={value!r} must be {'text' if hint is str else hint.__name__}")
+    return value
+
+
+def _mapping(table: Table, values: dict[str, Any], key: str) -> dict[str, Any]:
+    value = values.get(key) or {}
+    if not isinstance(value, dict):
+        raise UserError(f"{table.where(key)}: `{key}` must be a mapping (id: ...), not a list")
+    return typing.cast("dict[str, Any]", value)
+
+
+def _row(table: Table, row_id: str, values: Any) -> Row:
+    key = f"rows.{row_id}"
+    _id(table, row_id, values, key)
+    known = {f.name for f in dataclasses.fields(Row)} - {"id", "set_at", "data_at"}
+    plain: dict[str, Any] = {}
+    at: dict[str, dict[str, Any]] = {"set": {}, "data": {}}
+    for k, value in values.items():
+        stem, _, scale = str(k).partition("_")
+        if stem in at and scale:
+            if not (scale_exists(table.paper, scale)):
+                raise UserError(f"{table.where(f'{key}.{k}')}: there is no scale {scale!r}")
+            at[stem][scale] = value
+        else:
+            plain[k] = value
+    fields = _checked(table, Row, plain, f"{key}.", known)
+    set_at = _typed(at["set"], dict[str, dict[str, Any]], f"{table.where(key)}: {key}.set_")
+    data_at = _typed(at["data"], dict[str, str], f"{table.where(key)}: {key}.data_")
+    return Row(id=row_id, **{"label": row_id, **fields}, set_at=set_at, data_at=data_at)
+
+
+def _claim(table: Table, claim_id: str, values: Any) -> Claim:
+    key = f"claims.{claim_id}"
+    _id(table, claim_id, values, key)
+    known = {f.name for f in dataclasses.fields(Claim)} - {"id"}
+    return Claim(id=claim_id, **_checked(table, Claim, values, f"{key}.", known))
+
+
+def _id(table: Table, name: Any, values: Any, key: str) -> None:
+    if not re.fullmatch(r"[\w+-]+", str(name)):
+        raise UserError(f"{table.where(key)}: id {name!r}: use letters, digits, - and _ only")
+    if not isinstance(values, dict):
+        raise UserError(f"{table.where(key)}: `{name}` must hold `key: value` lines")
+
+
+def _check(table: Table) -> None:
+    """What types cannot say: rows that refer to rows, and what each kind needs."""
+    if not table.rows:
+        raise UserError(f"{table.path}: a table needs `rows` (or `rows_from`)")
+    for row in table.rows.values():
+        key = f"rows.{row.id}"
+        if row.runs and not table.experiment_of(row):
+            raise UserError(f"{table.where(key)}: row {row.id!r} needs an `experiment` (its own or the table's)")
+        if (row.kind == "eval") != bool(row.reuse):
+            raise UserError(f"{table.where(key)}: `kind: eval` and `reuse: <row>` belong together (row {row.id!r})")
+        if row.reuse:
+            other = table.rows.get(row.reuse)
+            _known_row(table, f"{key}.reuse", row.reuse)
+            if other is not None and other.kind not in ("train", "published"):
+                raise UserError(
+                    f"{table.where(f'{key}.reuse')}: row {row.reuse!r} is not trained, it has no checkpoint"
+                )
+        if row.kind == "published" and not (row.checkpoint and row.sha256):
+            raise UserError(f"{table.where(key)}: a published row needs `checkpoint` and `sha256` (row {row.id!r})")
+        if row.kind in ("quoted", "server-only") and (row.set or row.set_at):
+            raise UserError(f"{table.where(key)}: row {row.id!r} is {row.kind}, it is never run and takes no `set`")
+        for scale in row.at:
+            if not scale_exists(table.paper, scale):
+                raise UserError(f"{table.where(f'{key}.at')}: there is no scale {scale!r}")
+    for claim in table.claims.values():
+        for side in ("better", "worse"):
+            _known_row(table, f"claims.{claim.id}.{side}", getattr(claim, side))
+
+
+def _known_row(table: Table, key: str, row_id: str) -> None:
+    if row_id not in table.rows:
+        hint = nearest(row_id, table.rows)
+        fix = f"did you mean {hint[0]!r}?" if hint else f"there are: {', '.join(table.rows)}"
+        raise UserError(f"{table.where(key)}: no row {row_id!r} in this table; {fix}")
+
+
+def scale_exists(paper: str, scale: str) -> bool:
+    """Whether a scale overlay of that name exists, common or the paper's."""
+    root = experiments_root()
+    return scale in SCALES or any((root / d / "scales" / f"{scale}.yaml").is_file() for d in ("", paper))
+
+
+# --- finding -------------------------------------------------------------------------------------------------------
+
+
+def short_name(stem: str) -> str:
+    """Name of a table on the command line: table-3 -> 3, figure-3 -> fig-3, others as they are."""
+    if stem.startswith("table-"):
+        return stem.removeprefix("table-")
+    return re.sub(r"^figure-", "fig-", stem)
+
+
+def all_tables() -> list[Path]:
+    """Every table YAML, tables before figures before the rest, in the papers' order."""
+
+    def order(path: Path) -> tuple[Any, ...]:
+        kind = next((i for i, p in enumerate(("table-", "figure-")) if path.stem.startswith(p)), 2)
+        number = re.search(r"\d+", path.stem)
+        return path.parent.parent.name, kind, int(number[0]) if number else 0, path.stem
+
+    return sorted(experiments_root().glob("*/tables/*.yaml"), key=order)
+
+
+def find_tables(name: str) -> list[Table]:
+    """Tables of a name: `drpnet/3`, `drpnet/table-3`, `drpnet/fig-3`, a path; `drpnet/1` is all of 1a, 1b ... where there is no 1.
+
+    Raises:
+        UserError: no such table; names the nearest one.
+    """
+    if Path(name).suffix == ".yaml" and Path(name).is_file():
+        return [load_table(Path(name))]
+    paths = {f"{p.parent.parent.name}/{short_name(p.stem)}": p for p in all_tables()}
+    paper, _, what = name.removesuffix(".yaml").rpartition("/")
+    wanted = f"{paper}/{short_name(what)}"
+    if wanted in paths:
+        return [load_table(paths[wanted])]
+    if parts := [p for n, p in paths.items() if re.fullmatch(re.escape(wanted) + r"[a-z]", n)]:
+        return [load_table(p) for p in parts]
+    hint = nearest(wanted, paths)
+    fix = f"did you mean {hint[0]!r}?" if hint else f"there are: {', '.join(paths) or 'none'}"
+    raise UserError(f"no table {name!r} below {experiments_root()}; {fix}")
+
+
+def settings(layers: list[Layer]) -> dict[str, Any]:
+    """Leaves of a row's layers, later ones winning: what goes on the command line as key=value."""
+    found: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in leaves(layer.values):
+            for inside in [k for k in found if k.startswith(key + ".") or key.startswith(k + ".")]:
+                del found[inside]
+            found[key] = value
+    return found
