@@ -231,6 +231,8 @@ class PoseModule(LightningModule, ABC):
         return Evaluated(batch, poses, to_photograph(scored, batch), crop_area(batch), sums)
 
     def _evaluation_step(self, batches: list[Batch]) -> None:
+        if batches[0].b == 0:  # a process that got no image of the evaluation
+            return
         evaluated = self.evaluate(batches)
         if self.evaluated is not None:
             self.evaluated(evaluated)

@@ -17,8 +17,8 @@
     shows: {mini: the order of the sizes on drawn people}
     not_shown: {mini: any number of the paper}
 
-Paper values are in the paper's units: AP in percent, GFLOPs in 1e9, params in millions (`counted` says how). Rows and claims are
-mappings so that every key has a line number. Imports no torch.
+Paper values are in the paper's units: AP in percent, GFLOPs in 1e9, params in millions (`counted` says how). Rows and
+claims are mappings so that every key has a line number. Imports no torch.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class Table:
         return f"{self.path}:{line}" if line else str(self.path)
 
     def layers(self, row: Row, scale: str) -> list[Layer]:
-        """The row's settings as config layers: `set`, then `set_<scale>`; an eval row's come after those of the row it reuses."""
+        """The row's settings as config layers: `set`, then `set_<scale>`; an eval row's after its `reuse` row's."""
         found = self.layers(self.rows[row.reuse], scale) if row.reuse else []
         for key, values in (("set", row.set), (f"set_{scale}", row.set_at.get(scale, {}))):
             if values:
@@ -383,7 +383,7 @@ def all_tables() -> list[Path]:
 
 
 def find_tables(name: str) -> list[Table]:
-    """Tables of a name: `drpnet/3`, `drpnet/table-3`, `drpnet/fig-3`, a path; `drpnet/1` is all of 1a, 1b ... where there is no 1.
+    """Tables of a name: `drpnet/3`, `drpnet/table-3`, `drpnet/fig-3`, a path; `drpnet/1` may be its parts 1a, 1b ...
 
     Raises:
         UserError: no such table; names the nearest one.

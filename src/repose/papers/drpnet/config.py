@@ -26,9 +26,10 @@ class Neck:
     """Fuses the backbone's stages into the one map F that both heads read."""
 
     width: int | str = "C1"
-    """[channels] W of F; C1 = those of the stride-4 stage | not stated; Table 3's cost steps allow 73 to 90, C1 of M is 96"""
+    """[channels] W of F; C1 = those of the stride-4 stage
+    | not stated; Table 3's cost steps allow 73 to 90, C1 of M is 96"""
     levels: tuple[int, ...] = (1, 2, 3, 4)
-    """stages that are fused (1 = stride 4 ... 4 = stride 32) | not stated"""
+    """stages that are fused (1 = stride 4 ... 4 = stride 32), none finer than `stride` | not stated"""
     stride: Literal[4, 8, 16] = 4
     """[pixels] of F | Fig. 1: 64x48 at 256x192"""
 
@@ -50,7 +51,8 @@ class Head:
     enabled: bool = True
     """False = coarse only | Table 2"""
     share: Literal["hybrid", "shared", "kp_final", "per_kp"] = "hybrid"
-    """hybrid: first conv shared, second conv and 1x1 per keypoint | not stated; only hybrid meets Table 1's parameters"""
+    """hybrid: first conv shared, second conv and 1x1 per keypoint; kp_final: only the 1x1 per keypoint
+    | not stated; only hybrid meets Table 1's parameters"""
     width: int = 128
     """[channels] of both 3x3 convs | §2.3"""
 
@@ -80,6 +82,15 @@ class Model:
             raise UserError(f"model.roi.size={self.roi.size}: the ROI's side must be an odd number of cells, 3 or more")
         if isinstance(self.neck.width, str) and self.neck.width != "C1":
             raise UserError(f"model.neck.width={self.neck.width!r}: give a number of channels, or C1")
+        levels = self.neck.levels
+        if not levels or len(set(levels)) != len(levels) or not set(levels) <= {1, 2, 3, 4}:
+            raise UserError(f"model.neck.levels={list(levels)}: list some of 1, 2, 3, 4, each once")
+        coarsest = [level for level in levels if 2 ** (level + 1) >= self.neck.stride]
+        if len(coarsest) != len(levels):
+            raise UserError(
+                f"model.neck.levels={list(levels)} has stages finer than model.neck.stride={self.neck.stride}; "
+                f"set model.neck.levels={coarsest or [4]}"
+            )
 
 
 @dataclass(frozen=True)
@@ -93,19 +104,24 @@ class Loss:
     coarse_units: Literal["cell", "pixel", "unit"] = "cell"
     """[unit] of z in SmoothL1(z): cells of F, input pixels, or shares of the input | not stated"""
     sigma: float = 2.0
-    """[cells of F] of the target Gaussian | §2.3: 2"""
+    """[canvas cells] of the target Gaussian; cells of F at roi.up=1 | §2.3: 2"""
     fine_reduction: Literal["sum", "mean"] = "sum"
     """over the canvas; the text says MSE, Eq. 10 is a sum | Eq. 10"""
     outside: Literal["tail", "mask", "clamp", "zero"] = "tail"
     """target where the joint lies outside its ROI | not stated"""
     roi_source: Literal["pred", "mixed", "oracle", "oracle_jitter"] = "mixed"
-    """centres of training ROIs: the prediction, ground truth at first (teacher forcing), or ground truth (with jitter) | not stated; pred is the paper-literal one"""
+    """centres of training ROIs: the prediction; ground truth with jitter at first, then predictions (teacher forcing);
+    ground truth; ground truth with jitter | not stated; pred is the paper-literal one"""
     roi_mixed_share: float = 10 / 420
-    """[share of training] over which mixed falls from ground truth to predictions"""
+    """[share of training] over which mixed falls from ground truth to predictions | not stated"""
     roi_reach: float = 0.8
-    """[share of (S - 1) / 2] range r of the ground-truth jitter"""
+    """[share of (S - 1) / 2] range r of the ground-truth jitter | not stated"""
     roi_jitter: float = 0.0
-    """[cells] standard deviation of extra jitter of predicted centres"""
+    """[cells] standard deviation of extra jitter of predicted centres | not stated"""
+
+    def __post_init__(self) -> None:
+        if self.sigma <= 0:
+            raise UserError(f"loss.sigma={self.sigma}: the target's standard deviation must be above 0")
 
 
 @dataclass(frozen=True)
@@ -146,6 +162,19 @@ WEAK = Augment(
 """Stage 2: the last 30 of 420 epochs (RTMPose's values)."""
 
 
+_DATA = Data(view="person", input_size=(256, 192), augment=STRONG, augment_final=WEAK, final_share=30 / 420)
+_OPTIM = Optim(
+    name="adamw",
+    base_lr=4e-3,
+    base_batch=1024,
+    weight_decay=0.05,
+    schedule="flat_cosine",
+    warmup_steps=1000,
+    ema=Ema(decay=0.9998, ramp=2000),
+)
+_TRAIN = Train(epochs=420, batch=1024, val_every=10)
+
+
 @dataclass(frozen=True)
 class Experiment(ExperimentBase):
     """DRP-Net's experiment."""
@@ -154,14 +183,21 @@ class Experiment(ExperimentBase):
     model: Model = Model()
     loss: Loss = Loss()
     decode: Decode = Decode()
-    data: Data = Data(view="person", input_size=(256, 192), augment=STRONG, augment_final=WEAK, final_share=30 / 420)
-    optim: Optim = Optim(
-        name="adamw",
-        base_lr=4e-3,
-        base_batch=1024,
-        weight_decay=0.05,
-        schedule="flat_cosine",
-        warmup_steps=1000,
-        ema=Ema(decay=0.9998, ramp=2000),
-    )
-    train: Train = Train(epochs=420, batch=1024, val_every=10)
+    data: Data = _DATA
+    optim: Optim = _OPTIM
+    train: Train = _TRAIN
+
+    def __post_init__(self) -> None:
+        if self.data.view != "person":
+            raise UserError(f"data.view={self.data.view}: DRP-Net sees one crop per person; set data.view=person")
+        if self.decode.centre != "pred" and self.data.boxes != "gt":
+            raise UserError(
+                f"decode.centre={self.decode.centre} needs ground-truth boxes; set data.boxes=gt "
+                f"(it is {self.data.boxes})"
+            )
+        height, width = self.data.input_size
+        if self.test.flip and width % self.model.neck.stride:
+            raise UserError(
+                f"data.input_size=[{height}, {width}]: with test.flip the width must be a multiple of "
+                f"model.neck.stride={self.model.neck.stride}"
+            )

@@ -1,0 +1,580 @@
+"""`train` and `test`: one experiment from its config to its result.json."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import sys
+import time
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer, seed_everything
+
+from repose.config import SCHEMA, ExperimentBase, Loaded, dump, identity
+from repose.engine import checkpoint as ckpt
+from repose.engine import provenance
+from repose.engine.callbacks import Keeper, Progress, Recorder, StepSeed, write_pictures
+from repose.engine.ema import Average
+from repose.engine.evaluation import Evaluator, Scores
+from repose.engine.layout import Layout, plan
+from repose.engine.logging import MetricsFile, Wandb, say
+from repose.engine.module import NonFiniteLoss, PoseModule
+from repose.engine.optim import scaled_lr
+from repose.engine.rundir import (
+    BEST,
+    CONFIG,
+    LAST,
+    PICTURES,
+    PREDICTIONS,
+    RESULT,
+    atomic,
+    read_result,
+    run_dir,
+    write_json,
+    write_text,
+)
+from repose.engine.signals import Signals, Stopped
+from repose.errors import UserError
+
+# --- parts ---------------------------------------------------------------------------------------------------------
+
+
+def build_module(loaded: Loaded) -> PoseModule:
+    """The paper's module, with fresh weights drawn from `seed`."""
+    _quiet()
+    seed_everything(loaded.cfg.seed, verbose=False)
+    return loaded.paper.module()(loaded.cfg, loaded.cfg.joint_set())
+
+
+def build_data(cfg: ExperimentBase, layout: Layout) -> Any:
+    """The DataModule of an experiment; it gets the batch of one device."""
+    from repose.data.datamodule import PoseDataModule
+
+    train = dataclasses.replace(cfg.train, device_batch=layout.device_batch)
+    return PoseDataModule(dataclasses.replace(cfg, train=train))
+
+
+def _quiet() -> None:
+    import logging
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+
+
+def _trainer(cfg: ExperimentBase, layout: Layout, folder: Path, callbacks: list[Any]) -> Trainer:
+    debug = cfg.train.debug
+    fast = 1 if debug == "fast" else None
+    epochs = 1 if debug == "fast" else cfg.train.epochs
+    profiler = None
+    if debug == "profile":
+        from lightning.pytorch.profilers import SimpleProfiler
+
+        folder.mkdir(parents=True, exist_ok=True)
+        profiler = SimpleProfiler(dirpath=folder, filename="profile")
+    return Trainer(
+        accelerator=layout.accelerator,
+        devices=layout.devices,
+        num_nodes=layout.nodes,
+        strategy=cfg.train.strategy,
+        precision=layout.precision,  # type: ignore[arg-type]
+        max_epochs=epochs,
+        accumulate_grad_batches=layout.accumulate,
+        gradient_clip_val=cfg.optim.clip_norm,
+        limit_train_batches=layout.accumulate if fast else None,
+        limit_val_batches=fast,
+        limit_test_batches=fast,
+        check_val_every_n_epoch=epochs + 1,  # Keeper evaluates
+        num_sanity_val_steps=0,
+        sync_batchnorm=cfg.train.sync_bn and layout.world > 1 and layout.accelerator == "gpu",
+        deterministic="warn" if cfg.train.deterministic else None,
+        detect_anomaly=debug == "anomaly",
+        profiler=profiler,
+        use_distributed_sampler=False,  # our sampler knows its rank, and repeats nothing
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        plugins=[ckpt.AtomicIO()],
+        default_root_dir=folder,
+    )
+
+
+def _cost(module: PoseModule, cfg: ExperimentBase) -> tuple[int, int]:
+    """Parameters, and fvcore MACs at the run's input size."""
+    from repose.metrics.cost import count
+
+    net = copy.deepcopy(module.net).cpu().eval()
+    height, width = cfg.data.input_size
+    cost = count(net, torch.zeros(1, 3, height, width))
+    return int(cost.params), int(cost.macs)
+
+
+def _facts(loaded: Loaded, layout: Layout, data: Any, steps: int, cost: tuple[int, int]) -> dict[str, Any]:
+    """What result.json says besides metrics."""
+    cfg = loaded.cfg
+    return {
+        "schema": SCHEMA,
+        "paper": cfg.paper,
+        "name": cfg.name,
+        "title": cfg.title,
+        "identity": identity(cfg),
+        "paper_value": cfg.paper_value,
+        "params": cost[0],
+        "macs": cost[1],
+        "input_size": list(cfg.data.input_size),
+        "box_source": data.box_source,
+        "oks_area": cfg.data.oks_area,
+        "flip": cfg.test.flip,
+        "test_scales": list(cfg.data.test_scales),
+        "oks_nms": cfg.test.oks_nms,
+        "seed": cfg.seed,
+        "ema": cfg.optim.ema.decay,
+        "global_batch": cfg.train.batch,
+        "layout": dataclasses.asdict(layout),
+        "lr": scaled_lr(cfg.optim, cfg.train.batch),
+        "epochs": cfg.train.epochs,
+        "steps": steps,
+        "scale": cfg.scale,
+        "debug": cfg.train.debug,
+        "data": {"name": cfg.data.name, "fingerprint": data.fingerprint(), "train_samples": _samples(data)},
+        "init": initialisation(cfg),
+        "commit": provenance.commit(),
+        "dirty": bool(provenance.diff()),
+        "code_fingerprint": provenance.code_fingerprint(cfg.paper),
+        "hardware": provenance.hardware(),
+        "versions": provenance.versions(),
+        "problems": list(data.problems),
+    }
+
+
+def _samples(data: Any) -> int | None:
+    return getattr(data, "train_samples", None)
+
+
+def initialisation(cfg: ExperimentBase) -> str:
+    """Where the weights started: scratch, ImageNet (and the file), or another checkpoint; printed beside every AP."""
+    if cfg.init:
+        return f"checkpoint: {Path(cfg.init).name}"
+    backbone = getattr(getattr(cfg, "model", None), "backbone", None)
+    if weights := getattr(backbone, "weights", None):
+        return f"ImageNet: {Path(weights).name}"
+    if getattr(backbone, "pretrained", False):
+        return f"ImageNet: timm {getattr(backbone, 'name', '')}".strip()
+    return "scratch"
+
+
+def _write_result(folder: Path, result: dict[str, Any]) -> None:
+    write_json(folder / RESULT, result)
+
+
+# --- train ---------------------------------------------------------------------------------------------------------
+
+
+def train(loaded: Loaded, data: Any = None) -> dict[str, Any]:
+    """Train an experiment, evaluate it, write its run folder.
+
+    A run that is done already is not trained again: its result is returned at once. `resume=auto` goes on from the run
+    folder's last checkpoint, bit-identically on a CPU.
+
+    Args:
+        loaded: the experiment.
+        data: a DataModule in the place of the config's (PoseDataModule's interface).
+
+    Returns:
+        the content of result.json, and `dir`.
+
+    Raises:
+        UserError: a mistake in the input; a loss that is not finite; a disk that is full.
+        SystemExit: stopped by a signal, after saving (see `repose.engine.signals`); in the other processes of a
+            distributed run, with 0, when all is done.
+    """
+    cfg = loaded.cfg
+    folder = run_dir(cfg)
+    first_rank = _rank() == 0
+    if first_rank and (done := _done_before(cfg, folder)):
+        return done
+    layout = plan(cfg.train)
+    resume = _resume_file(cfg, folder) if first_rank or cfg.resume else None
+    with Signals() as signals:
+        try:
+            return _train(loaded, data, folder, layout, resume, signals)
+        except Stopped:
+            code = signals.exit_code()
+            if first_rank:
+                say(f"stopped; saved {folder / LAST}; go on with resume=auto")
+            sys.exit(code)
+
+
+def _rank() -> int:
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+    return rank_zero_only.rank or 0
+
+
+def _done_before(cfg: ExperimentBase, folder: Path) -> dict[str, Any] | None:
+    result = read_result(folder)
+    if result is None or result.get("status") != "done":
+        return None
+    if result.get("identity") != identity(cfg):
+        raise UserError(
+            f"{folder} holds a finished run of other settings (identity {result.get('identity')}, "
+            f"this is {identity(cfg)}); use another log.dir"
+        )
+    changed = provenance.stale(result, provenance.code_fingerprint(cfg.paper))
+    note = f"; stale: {', '.join(changed)} changed since; move the folder away to train anew" if changed else ""
+    say(f"{folder}: done already{note}")
+    return {**result, "dir": str(folder)}
+
+
+def _resume_file(cfg: ExperimentBase, folder: Path) -> Path | None:
+    last = folder / LAST
+    if cfg.resume == "auto":
+        return last if last.is_file() else None
+    if cfg.resume:
+        path = Path(cfg.resume)
+        return path if path.is_file() else ckpt.find(cfg.resume)
+    if last.is_file():
+        raise UserError(f"{folder} holds an unfinished run; add resume=auto to go on with it, or move the folder away")
+    return None
+
+
+def _load_for_resume(path: Path, cfg: ExperimentBase, module: PoseModule) -> dict[str, Any]:
+    saved = ckpt.load_checkpoint(path)
+    ckpt.require_same(saved, cfg, path)
+    if wrong := ckpt.first_mismatch(module.state_dict(), saved["state_dict"]):
+        raise UserError(
+            f"resume={path}: does not fit this model: {wrong}; resume with the settings it was trained with"
+        )
+    return saved
+
+
+def _train(
+    loaded: Loaded, data: Any, folder: Path, layout: Layout, resume: Path | None, signals: Signals
+) -> dict[str, Any]:
+    cfg = loaded.cfg
+    if cfg.train.threads:
+        torch.set_num_threads(cfg.train.threads)
+    module = build_module(loaded)
+    if cfg.init and not resume:
+        ckpt.init_from(module, Path(cfg.init))
+    saved = _load_for_resume(resume, cfg, module) if resume else None
+    note = saved[ckpt.KEY] if saved else {}
+    data = data if data is not None else build_data(cfg, layout)
+    data.prepare_data()
+    data.setup("fit")
+    cost = _cost(module, cfg)
+    begin, hours_before = time.monotonic(), float(note.get("hours", 0.0))
+    wandb_id = note.get("wandb_id") or f"{identity(cfg)}-{int(time.time()):x}"
+
+    def hours() -> float:
+        return hours_before + (time.monotonic() - begin) / 3600
+
+    def known() -> dict[str, Any]:
+        return {"hours": hours(), "wandb_id": wandb_id, "accumulate": layout.accumulate, "world": layout.world}
+
+    first_rank = _rank() == 0
+    file = MetricsFile(folder)
+    facts = _facts(loaded, layout, data, int(note.get("step", 0)), cost) if first_rank else {}
+    if first_rank:
+        _open_folder(cfg, folder, facts)
+        file.keep_until(int(note.get("step", 0)), evaluated=note.get("evaluated_step") == note.get("step"))
+        _announce(loaded, layout, data, facts, folder, resume, note)
+    off = dataclasses.replace(cfg, log=dataclasses.replace(cfg.log, wandb="off"))
+    wandb = Wandb(cfg if first_rank else off, folder, wandb_id)
+    recorder = Recorder(cfg, file, wandb)
+    evaluator = Evaluator(cfg, cfg.joint_set())
+    keeper = Keeper(cfg, folder, evaluator, signals, known, recorder)
+    ema = [Average(cfg.optim.ema)] if cfg.optim.ema.decay is not None else []
+    progress = [Progress()] if cfg.log.progress else []
+    trainer = _trainer(cfg, layout, folder, [StepSeed(cfg.seed), *ema, evaluator, recorder, *progress, keeper])
+    if saved is not None:
+        data.resume_at(int(note["samples"]))
+    exit_code = 1
+    try:
+        _fit(trainer, module, data, cfg, resume)
+        if first_rank:
+            result = _finish(facts, keeper, evaluator, data, cfg, folder, trainer, hours())
+            wandb.summary(summary(result))
+        exit_code = 0
+    except Stopped:
+        exit_code = 0
+        raise
+    except NonFiniteLoss as error:
+        raise _nan_guard(error, folder) from None
+    finally:
+        if first_rank and exit_code:
+            _note_failure(folder, facts, hours())
+        wandb.finish(exit_code)
+    if not first_rank:
+        sys.exit(0)
+    return {**result, "dir": str(folder)}
+
+
+def _open_folder(cfg: ExperimentBase, folder: Path, facts: dict[str, Any]) -> None:
+    with atomic(folder / CONFIG) as part:
+        dump(cfg, part)
+    if patch := provenance.diff():
+        write_text(folder / "diff.patch", patch)
+    _write_result(folder, {**facts, "status": "running", "metrics": {}, "started": _now()})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _announce(
+    loaded: Loaded,
+    layout: Layout,
+    data: Any,
+    facts: dict[str, Any],
+    folder: Path,
+    resume: Path | None,
+    note: dict[str, Any],
+) -> None:
+    cfg = loaded.cfg
+    say(f"{loaded.paper.name}: {cfg.title or cfg.name}, scale {cfg.scale}, {facts['init']} -> {folder}")
+    say(
+        f"{facts['params'] / 1e6:.3f} M parameters, {facts['macs'] / 1e9:.3f} GMACs at "
+        f"{'x'.join(map(str, cfg.data.input_size))}; {_samples(data)} samples of {cfg.data.name}, "
+        f"{cfg.train.epochs} epochs; {layout.words()}"
+    )
+    say(
+        f"learning rate {facts['lr']:.4g} = {cfg.optim.base_lr:.4g} x {cfg.train.batch} / {cfg.optim.base_batch} "
+        "(global batch / base batch)"
+    )
+    if facts["problems"]:
+        shown = ", ".join(facts["problems"][:5]) + (", ..." if len(facts["problems"]) > 5 else "")
+        say(f"skipped {len(facts['problems'])} images: {shown} (all in {RESULT})")
+    if resume:
+        say(f"resuming {resume}: step {note['step']}, {note['samples']} samples done")
+        if (note["world"], note["accumulate"]) != (layout.world, layout.accumulate):
+            say(f"  it ran on {note['world']} devices x {note['accumulate']} accumulated: same samples, other rounding")
+
+
+def _fit(trainer: Trainer, module: PoseModule, data: Any, cfg: ExperimentBase, resume: Path | None) -> None:
+    path = str(resume) if resume else None
+    if cfg.train.debug != "overfit":
+        trainer.fit(module, datamodule=data, ckpt_path=path)
+        return
+    batch = next(iter(data.train_dataloader()))
+    steps = len(data.train_dataloader())
+    trainer.fit(module, datamodule=_Overfit(data, [batch] * steps), ckpt_path=path)
+
+
+class _Overfit(LightningDataModule):
+    """The same training batch again and again; evaluation as ever."""
+
+    def __init__(self, data: Any, batches: list[Any]) -> None:
+        super().__init__()
+        self.data = data
+        self.batches = batches
+
+    def train_dataloader(self) -> list[Any]:
+        return self.batches
+
+    def val_dataloader(self) -> Any:
+        return self.data.val_dataloader()
+
+    def ground_truth(self) -> dict[str, Any]:
+        return self.data.ground_truth()
+
+
+def _finish(
+    facts: dict[str, Any],
+    keeper: Keeper,
+    evaluator: Evaluator,
+    data: Any,
+    cfg: ExperimentBase,
+    folder: Path,
+    trainer: Trainer,
+    hours: float,
+) -> dict[str, Any]:
+    best = keeper.best
+    results = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
+    result = {
+        **facts,
+        "status": "done",
+        "metrics": best["metrics"],
+        "evaluated": {
+            "checkpoint": str(BEST),
+            "step": best["step"],
+            "epoch": best["epoch"] + 1,
+            "weights": "raw" if cfg.optim.ema.decay is None else "ema",
+        },
+        "last": {"metrics": keeper.latest["metrics"], "step": keeper.latest["step"]},
+        "errors": _errors(results, data, cfg),
+        "steps": trainer.global_step,
+        "hours": hours,
+        "finished": _now(),
+    }
+    _write_result(folder, result)
+    return read_result(folder) or result
+
+
+def _errors(results: list[dict[str, Any]], data: Any, cfg: ExperimentBase) -> dict[str, Any]:
+    from repose.metrics.errors import analyse
+
+    return analyse(results, data.ground_truth(), cfg.joint_set())
+
+
+def _note_failure(folder: Path, facts: dict[str, Any], hours: float) -> None:
+    error = sys.exc_info()[1]
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    try:
+        _write_result(folder, {**facts, "status": "failed", "metrics": {}, "error": reason, "hours": hours})
+    except UserError as second:  # a full disk; the first error is the one to report
+        say(str(second))
+
+
+def _nan_guard(error: NonFiniteLoss, folder: Path) -> UserError:
+    ids = sorted(set(error.batch.image_id_B.tolist()))
+    path = folder / "nan_batch.pt"
+    batch = dataclasses.asdict(error.batch.to("cpu"))
+    with atomic(path) as part:
+        torch.save({"batch": batch, "losses": error.losses}, part)
+    bad = ", ".join(f"{k}={v:g}" for k, v in error.losses.items())
+    shown = ", ".join(map(str, ids[:16])) + (f" and {len(ids) - 16} more" if len(ids) > 16 else "")
+    return UserError(
+        f"the loss is not finite ({bad}) on images {shown}; the batch is saved in {path}; "
+        f"try a lower optim.base_lr, optim.clip_norm=1 or train.precision=32, then resume=auto"
+    )
+
+
+def summary(result: dict[str, Any]) -> dict[str, Any]:
+    """The W&B summary of a result: fixed keys, so that a sweep's table shows cost beside AP."""
+    ap = result["metrics"].get("AP")
+    return {
+        **result["metrics"],
+        "AP": ap,
+        "params": result["params"],
+        "gmacs": result["macs"] / 1e9,
+        "paper_value": result["paper_value"].get("AP"),
+        "box_source": result["box_source"],
+        "scale": result["scale"],
+    }
+
+
+# --- test ----------------------------------------------------------------------------------------------------------
+
+
+def test(loaded: Loaded, data: Any = None) -> dict[str, Any]:
+    """Evaluate a checkpoint, or score a predictions file without a model.
+
+    The result goes to `log.dir`, or to <run folder>/tests/<identity>-<checkpoint's name> (beside a predictions file:
+    tests/<identity>-<its name>).
+
+    Args:
+        loaded: the experiment, with `checkpoint` or `predictions` set.
+        data: a DataModule in the place of the config's.
+
+    Returns:
+        the content of result.json, and `dir`.
+
+    Raises:
+        UserError: neither is given; a file is missing or does not fit.
+    """
+    cfg = loaded.cfg
+    layout = plan(dataclasses.replace(cfg.train, device_batch=None))
+    data = data if data is not None else build_data(cfg, layout)
+    if cfg.predictions:
+        return _test_predictions(loaded, data, layout, Path(cfg.predictions))
+    if not cfg.checkpoint:
+        raise UserError("test: give checkpoint=<run folder or file>, or predictions=<COCO results file>")
+    path = ckpt.find(cfg.checkpoint)
+    saved = ckpt.load_checkpoint(path)
+    if cfg.train.threads:
+        torch.set_num_threads(cfg.train.threads)
+    module = build_module(loaded)
+    ckpt.load_weights(module, saved, path)
+    run_folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+    folder = Path(cfg.log.dir) if cfg.log.dir else run_folder / "tests" / f"{identity(cfg)}-{path.stem}"
+    evaluator = Evaluator(cfg, cfg.joint_set())
+    progress = [Progress()] if cfg.log.progress else []
+    trainer = _trainer(cfg, layout, folder, [evaluator, *progress])
+    data.prepare_data()
+    begin = time.monotonic()
+    trainer.test(module, datamodule=data, verbose=False)
+    scores = evaluator.scores
+    assert scores is not None
+    if _rank():
+        sys.exit(0)
+    note = saved[ckpt.KEY]
+    facts = _facts(loaded, layout, data, int(note["step"]), _cost(module, cfg))
+    extra = {
+        "evaluated": {
+            "checkpoint": str(path),
+            "step": note["step"],
+            "epoch": note["epoch"],
+            "weights": note["weights"],
+        },
+        "hours": (time.monotonic() - begin) / 3600,
+    }
+    return _write_test(loaded, data, folder, facts, scores, extra)
+
+
+def _test_predictions(loaded: Loaded, data: Any, layout: Layout, path: Path) -> dict[str, Any]:
+    from repose.metrics import keypoint_ap
+
+    cfg = loaded.cfg
+    results = read_results(path)
+    data.prepare_data()
+    data.setup("test")
+    metrics = keypoint_ap.score(results, data.ground_truth(), cfg.joint_set(), max_people=cfg.test.max_people)
+    scores = Scores({k: float(v) for k, v in metrics.items()}, results, "", 0)
+    folder = Path(cfg.log.dir) if cfg.log.dir else path.parent / "tests" / f"{identity(cfg)}-{path.stem}"
+    facts = {**_facts(loaded, layout, data, 0, (0, 0)), "params": None, "macs": None}
+    extra = {"evaluated": {"predictions": str(path)}, "hours": 0.0}
+    return _write_test(loaded, data, folder, facts, scores, extra)
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """A COCO results file.
+
+    Raises:
+        UserError: missing, not JSON, or not a list of results; names what is wrong.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"predictions={path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"predictions={path}: not valid JSON ({error})") from None
+    if not isinstance(results, list):
+        raise UserError(f"predictions={path}: must hold a list of COCO results")
+    for i, row in enumerate(results):
+        if missing := {"image_id", "keypoints", "score"} - (row.keys() if isinstance(row, dict) else set()):
+            raise UserError(f"predictions={path}: result {i} lacks {', '.join(sorted(missing))}")
+    return results
+
+
+def _write_test(
+    loaded: Loaded, data: Any, folder: Path, facts: dict[str, Any], scores: Scores, extra: dict[str, Any]
+) -> dict[str, Any]:
+    cfg = loaded.cfg
+    write_json(folder / PREDICTIONS, scores.results)
+    write_pictures(scores, folder / PICTURES)
+    with atomic(folder / CONFIG) as part:
+        dump(cfg, part)
+    result = {
+        **facts,
+        "status": "done",
+        "metrics": scores.metrics,
+        "errors": _errors(scores.results, data, cfg),
+        **extra,
+        "finished": _now(),
+    }
+    if scores.explanation:
+        say(scores.explanation)
+    scales = ", ".join(f"{s:g}" for s in cfg.data.test_scales)
+    say(
+        f"{cfg.title or cfg.name} on {cfg.data.name}: AP {100 * scores.metrics['AP']:.2f}, boxes {data.box_source}, "
+        f"flip {'yes' if cfg.test.flip else 'no'}, scales {scales}, OKS area {cfg.data.oks_area}"
+    )
+    _write_result(folder, result)
+    return {**(read_result(folder) or result), "dir": str(folder)}

@@ -1,0 +1,1 @@
+"""Pure, batched functions on tensors, on any device: what several papers share."""

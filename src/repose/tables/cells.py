@@ -1,0 +1,239 @@
+"""A cell is one run that a table asks for: a row at a scale with a seed. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from repose import papers
+from repose.config import ExperimentBase, Layer, Loaded, identity, load, parse_arguments, parse_value
+from repose.engine.rundir import run_dir
+from repose.errors import UserError
+from repose.tables.schema import Row, Table, settings
+
+DEFAULT_SCALE = "mini"
+"""Of a table where the command line names none: paper scale would start days of GPU work."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line chose for all rows.
+
+    Attributes:
+        scale: name of the scale overlay.
+        data: name of the data overlay, or None for the rows' own.
+        seeds: runs per row.
+        settings: the other `key=value` tokens.
+    """
+
+    scale: str = DEFAULT_SCALE
+    data: str | None = None
+    seeds: int = 1
+    settings: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> list[str]:
+        """The tokens again, for the commands that are printed."""
+        data = [f"data={self.data}"] if self.data else []
+        seeds = [f"seeds={self.seeds}"] if self.seeds > 1 else []
+        return [f"scale={self.scale}", *data, *seeds, *self.settings]
+
+
+def choose(words: Iterable[str]) -> Choice:
+    """Tokens of `repose table` into a choice.
+
+    Raises:
+        UserError: not `key=value`, or seeds is not a whole number above 0.
+    """
+    others: list[str] = []
+    seeds = 1
+    for word in words:
+        key, _, text = word.partition("=")
+        if key == "seeds":
+            if not text.isdigit() or int(text) < 1:
+                raise UserError(f"command line: {word!r}: give the number of seeds, seeds=3")
+            seeds = int(text)
+        else:
+            others.append(word)
+    line, overlays = parse_arguments(others)
+    if "dir" in (line.values.get("log") or {}):
+        raise UserError("command line: log.dir is one run's folder; for a table give log.runs=FOLDER")
+    rest = tuple(w for w in others if w.partition("=")[0] not in overlays)
+    return Choice(overlays.get("scale", DEFAULT_SCALE), overlays.get("data"), seeds, rest)
+
+
+def existing_or_new(cfg: ExperimentBase) -> Path:
+    """Run folder of a config: an existing one of its identity, whatever its name, else the one a run would make."""
+    default = run_dir(cfg)
+    if default.is_dir() or cfg.log.dir:
+        return default
+    found = sorted(p for p in default.parent.glob(f"*-{identity(cfg)}") if p.is_dir())
+    return found[0] if found else default
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run.
+
+    Attributes:
+        number: 0 for the first seed, 1 for the second ...
+        loaded: the resolved experiment.
+        parent: the run whose checkpoint is tested, for eval rows.
+        settings: everything over experiment, scale and data, as dotted leaves.
+    """
+
+    table: Table
+    row: Row
+    choice: Choice
+    number: int
+    loaded: Loaded
+    parent: Cell | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """Names what is computed: rows with the same key are one run."""
+        own = identity(self.loaded.cfg)
+        if self.parent:
+            return f"{self.parent.key}/{own}"
+        return f"{self.row.sha256[:12]}/{own}" if self.row.kind == "published" else own
+
+    @property
+    def folder(self) -> Path:
+        """Run folder; a test's lies below the run that it tests."""
+        cfg = self.loaded.cfg
+        own = identity(cfg)
+        if self.parent:
+            return self.parent.folder / "tests" / own
+        if self.row.kind == "published":
+            return Path(cfg.log.runs) / cfg.paper / f"published-{self.row.sha256[:12]}" / "tests" / own
+        return existing_or_new(cfg)
+
+    @property
+    def arguments(self) -> list[str]:
+        """Words after `repose train` (or `test`): the same resolved config by the ordinary command line."""
+        row, choice = self.row, self.choice
+        data = choice.data or self.table.data_of(row, choice.scale)
+        known = self.loaded.cfg.paper_value
+        paper = {k: row.paper.get(k, math.nan) for k in [*row.paper, *(k for k in known if k not in row.paper)]}
+        notes = {"title": row.label, "log.group": self.table.name, **{f"paper_value.{k}": v for k, v in paper.items()}}
+        return [
+            self.table.experiment_of(row),
+            f"scale={choice.scale}",
+            *([f"data={data}"] if data else []),
+            *(as_argument(key, value) for key, value in {**notes, **self.settings}.items()),
+        ]
+
+
+def cell(table: Table, row: Row, choice: Choice, number: int = 0, scale: str | None = None) -> Cell:
+    """Resolve one row.
+
+    Args:
+        table: where it stands.
+        row: a row that runs.
+        choice: from the command line.
+        number: which seed.
+        scale: resolve at this scale instead of the choice's (the paper's, to count its cost).
+
+    Raises:
+        UserError: a setting that the schema does not know; names file and line.
+    """
+    choice = replace(choice, scale=scale) if scale else choice
+    parent = cell(table, table.rows[row.reuse], choice, number) if row.reuse else None
+    row_layers = table.layers(row, choice.scale)
+    data = choice.data or table.data_of(row, choice.scale)
+    words = [f"scale={choice.scale}", *([f"data={data}"] if data else []), *choice.settings]
+
+    def resolve(extra: Sequence[str]) -> Loaded:
+        line = [w for w in words if w.partition("=")[0] not in {e.partition("=")[0] for e in extra}]
+        return load(table.experiment_of(row), [*line, *extra], find_paper=papers.get, row=row_layers)
+
+    extra: list[str] = []
+    loaded = resolve(extra)
+    if number:
+        extra = [f"seed={loaded.cfg.seed + number}"]
+        loaded = resolve(extra)
+    line, _ = parse_arguments([*choice.settings])
+    more, _ = parse_arguments(extra)
+    leaves = settings([*row_layers, Layer(line.origin, line.values), Layer(more.origin, more.values)])
+    return Cell(table, row, choice, number, loaded, parent, leaves)
+
+
+def at_scale(row: Row, scale: str) -> bool:
+    """Whether the row has a distinct form at a scale."""
+    return not row.at or scale in row.at
+
+
+def cells(table: Table, choice: Choice) -> dict[str, list[Cell]]:
+    """Row id -> its runs (one per seed); empty for rows that are never run, or not at this scale."""
+    return {
+        row.id: [cell(table, row, choice, n) for n in range(choice.seeds)] if _runs(table, row, choice.scale) else []
+        for row in table.rows.values()
+    }
+
+
+def _runs(table: Table, row: Row, scale: str) -> bool:
+    whole = not row.reuse or at_scale(table.rows[row.reuse], scale)
+    return row.runs and at_scale(row, scale) and whole
+
+
+def add_row(table: Table, text: str) -> Table:
+    """The table with a row of one's own, and only that one to be run.
+
+    Args:
+        table: a paper's table.
+        text: `key=value`, several with commas between them; `ROW:key=value` starts from that row's settings.
+
+    Raises:
+        UserError: not a setting, or no such row.
+    """
+    base, colon, rest = text.partition(":")
+    if not colon or "=" in base:
+        base, rest = "", text
+    if base and base not in table.rows:
+        raise UserError(f"--add: no row {base!r} in {table.name}; there are: {', '.join(table.rows)}")
+    tokens = re.split(r",(?=[\w.]+=)", rest)
+    line, overlays = parse_arguments(tokens, "--add")
+    if overlays or not line.values:
+        raise UserError("--add: give settings of the row (--add model.roi.size=11); scale= and data= stand apart")
+    start = table.rows[base] if base else Row(id="yours")
+    row = Row(
+        id="yours",
+        label=f"yours: {' '.join(tokens)}",
+        set=_nested(settings([*(table.layers(start, "-") if base else []), line])),
+        set_at=start.set_at,
+        experiment=table.experiment_of(start) if base else "",
+        data=start.data,
+        data_at=start.data_at,
+    )
+    return replace(table, rows={**table.rows, row.id: row})
+
+
+def _nested(leaves: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in leaves.items():
+        *parents, last = key.split(".")
+        node = found
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return found
+
+
+def as_argument(key: str, value: Any) -> str:
+    """`key=value` that the command line reads back as the same value."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{key}={'.nan' if math.isnan(value) else '.inf' if value > 0 else '-.inf'}"
+    if isinstance(value, str):
+        try:
+            plain = parse_value(value) == value
+        except Exception:  # yaml errors have many faces; all mean that it needs quotes
+            plain = False
+        if plain:
+            return f"{key}={value}"
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"

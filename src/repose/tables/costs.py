@@ -1,0 +1,72 @@
+"""Parameters and GMACs of a row, always at the paper's size: a small scale's network is not what the paper counted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from repose.config import to_dict
+from repose.engine import rundir
+from repose.errors import UserError
+from repose.tables.cells import Choice, cell
+from repose.tables.schema import Row, Table
+
+CACHE = ".cost-cache"
+"""Folder below `log.runs`."""
+_NETWORK_CODE = ("papers/", "nn/", "ops/", "metrics/cost.py", "skeleton.py")
+
+
+@dataclass(frozen=True)
+class RowCost:
+    """What a row's network costs at the paper's size.
+
+    Attributes:
+        params: millions (1e6).
+        gmacs: 1e9 multiply-adds by fvcore's rule.
+        size: network input, height x width.
+        why: why there is no count.
+    """
+
+    params: float | None = None
+    gmacs: float | None = None
+    size: str = ""
+    why: str = ""
+
+
+def cost_of(table: Table, row: Row, choice: Choice, runs: Path) -> RowCost:
+    """Count a row's network, or look the count up (`<runs>/.cost-cache`, keyed by network settings and code)."""
+    if not row.runs:
+        return RowCost()
+    try:
+        full = cell(table, row, replace(choice, data=None), scale="paper").loaded
+    except UserError as error:
+        return RowCost(why=f"not counted: {error}")
+    from repose.engine import provenance
+
+    cfg = full.cfg
+    code = {k: v for k, v in provenance.code_fingerprint(cfg.paper).items() if k.startswith(_NETWORK_CODE)}
+    values = to_dict(cfg)
+    network = {k: values.get(k) for k in ("paper", "model", "decode", "loss", "skeleton")}
+    network["input_size"] = values["data"]["input_size"]
+    key = hashlib.sha256(json.dumps([network, code, provenance.versions()], sort_keys=True).encode()).hexdigest()[:16]
+    file = runs / CACHE / f"{key}.json"
+    try:
+        said = json.loads(file.read_text())
+        return RowCost(float(said["params"]), float(said["gmacs"]), str(said["size"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    import torch
+
+    from repose.metrics.cost import count
+
+    height, width = cfg.data.input_size
+    try:
+        module = full.paper.module()(cfg, cfg.joint_set())
+        counted = count(module.net, torch.zeros(1, 3, height, width))
+    except UserError as error:
+        return RowCost(why=f"not counted: {error}")
+    found = RowCost(counted.params / 1e6, counted.macs / 1e9, f"{height}x{width}")
+    rundir.write_json(file, {"params": found.params, "gmacs": found.gmacs, "size": found.size})
+    return found

@@ -1,0 +1,105 @@
+"""One process per run folder: an flock, which a killed process gives back by itself.
+
+Some clusters' file systems lock per machine only; so the owner also writes its name and touches the file now and then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HEARTBEAT_S = 30.0
+"""The owner touches its lock file this often."""
+LOST_S = 300.0
+"""A lock of another machine whose heartbeat is older than this is taken over."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who runs a row."""
+
+    pid: int
+    host: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid}" + (f" on {self.host}" if self.host != socket.gethostname() else "")
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A held lock. A child that inherits `fd` keeps it: a training that outlives its parent is not started twice."""
+
+    fd: int
+
+    def beat(self) -> None:
+        """Say that the owner lives."""
+        os.utime(self.fd)
+
+
+def path_of(folder: Path) -> Path:
+    """Lock file of a run folder: beside it, because the folder may not exist yet."""
+    return folder.parent / ".locks" / f"{folder.name}.lock"
+
+
+def owner(folder: Path) -> Owner | None:
+    """Who runs that folder now, or None."""
+    try:
+        fd = os.open(path_of(folder), os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        return None if _take(fd) else _owner(fd) or Owner(0, "?")
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[Lock | None]:
+    """Hold a run folder, or get None where another process holds it."""
+    path = path_of(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
+    try:
+        for _ in range(10):  # somebody may just be looking (`owner` takes the lock for a moment)
+            if _take(fd):
+                break
+            time.sleep(0.02)
+        else:
+            yield None
+            return
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+        os.fsync(fd)
+        try:
+            yield Lock(fd)
+        finally:
+            os.ftruncate(fd, 0)
+    finally:
+        os.close(fd)
+
+
+def _take(fd: int) -> bool:
+    """Lock without waiting."""
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        other = _owner(fd)
+        if other is None or other.host == socket.gethostname() or time.time() - os.fstat(fd).st_mtime > LOST_S:
+            return True
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    return False
+
+
+def _owner(fd: int) -> Owner | None:
+    try:
+        said = json.loads(os.pread(fd, 4096, 0) or b"{}")
+        return Owner(int(said["pid"]), str(said["host"]))
+    except (ValueError, KeyError, TypeError):
+        return None

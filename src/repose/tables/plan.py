@@ -1,0 +1,135 @@
+"""What a table would run: rows, what they share, hours, missing data."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from repose.errors import UserError
+from repose.tables.cells import Cell
+from repose.tables.runner import Task
+from repose.tables.schema import Table
+from repose.tables.state import Changed, State, judge
+
+
+def unique(cells: Iterable[Cell]) -> list[Cell]:
+    """Each run once, parents before the rows that test their checkpoint."""
+    found: dict[str, Cell] = {}
+    for cell in cells:
+        for one in (cell.parent, cell):
+            if one is not None:
+                found.setdefault(one.key, one)
+    return list(found.values())
+
+
+def command_of(cell: Cell) -> list[str]:
+    """Words after `repose` that compute a cell."""
+    folder = f"log.dir={cell.folder}"
+    if cell.parent:
+        return ["test", *cell.arguments, f"checkpoint={cell.parent.folder}", folder]
+    if cell.row.kind == "published":
+        return ["test", *cell.arguments, f"checkpoint={cell.row.checkpoint}", folder]
+    return ["train", *cell.arguments, "resume=auto", folder]
+
+
+def label_of(cell: Cell) -> str:
+    """Row, and seed where there are several."""
+    seed = f" (seed {cell.loaded.cfg.seed})" if cell.choice.seeds > 1 else ""
+    return f"{cell.table.name} {cell.row.label}{seed}"
+
+
+def tasks(cells: Iterable[Cell], changed: Changed) -> list[Task]:
+    """Cells as tasks for the runner, each run once, parents first."""
+    return [
+        Task(
+            key=c.key,
+            label=label_of(c),
+            words=command_of(c),
+            folder=c.folder,
+            judge=partial(judge, c, changed),
+            parent=c.parent.key if c.parent else None,
+        )
+        for c in unique(cells)
+    ]
+
+
+def one_index(cells: Sequence[Cell], index: int) -> list[Cell]:
+    """The i-th training of a table and the rows that test it: one task of a SLURM array.
+
+    The order is the table's own and does not change as rows get measured, so that every task of the array gets another row.
+
+    Raises:
+        UserError: there is no such row; says how many there are.
+    """
+    roots = [c for c in unique(cells) if not c.parent]
+    if not 0 <= index < len(roots):
+        raise UserError(f"--index {index}: this table has {len(roots)} runs here, 0 to {len(roots) - 1}")
+    chosen = roots[index].key
+    return [c for c in unique(cells) if chosen in (c.key, c.parent.key if c.parent else "")]
+
+
+@dataclass(frozen=True)
+class PlanLine:
+    """One row of a plan.
+
+    Attributes:
+        what: train, test, nothing (measured, quoted, not at this scale), or same run as another row.
+        hours: estimate, None where nobody knows.
+    """
+
+    label: str
+    what: str
+    hours: float | None
+    command: str
+
+
+def plan(table: Table, runs: Mapping[str, Sequence[Cell]], states: Mapping[str, State]) -> list[PlanLine]:
+    """What --run would do, row by row.
+
+    Args:
+        table: the table.
+        runs: row id -> cells.
+        states: by cell key.
+    """
+    done = [float(s.result["hours"]) for s in states.values() if s.status == "measured" and s.result and "hours" in s.result]
+    seen: dict[str, str] = {}
+    found: list[PlanLine] = []
+    for row in table.rows.values():
+        cells = runs[row.id]
+        if not cells:
+            why = row.kind.replace("-", " ") if not row.runs else "no form of its own at this scale"
+            found.append(PlanLine(row.label, f"nothing: {why}", None, ""))
+        for cell in cells:
+            label = label_of(cell).removeprefix(f"{table.name} ")
+            if cell.key in seen:
+                found.append(PlanLine(label, f"nothing: the same run as {seen[cell.key]}", None, ""))
+                continue
+            seen[cell.key] = label
+            state = states[cell.key]
+            if state.status in ("measured", "running"):
+                found.append(PlanLine(label, f"nothing: {state}", None, ""))
+                continue
+            verb = "train" if row.kind == "train" else "test"
+            test_of = f" the checkpoint of {cell.parent.row.label}" if cell.parent else ""
+            hours = row.hours.get(cell.choice.scale)
+            if hours is None and done and verb == "train":
+                hours = statistics.median(done)
+            found.append(PlanLine(label, f"{verb}{test_of} ({state})", hours, f"repose {' '.join(command_of(cell))}"))
+    return found
+
+
+def missing_data(cells: Iterable[Cell]) -> list[str]:
+    """Data sets that the runs need and that are not here; each with what to do. Drawn ones are made on first use."""
+    from repose.data.roots import find_root
+
+    found: dict[str, None] = {}
+    for cell in cells:
+        data = cell.loaded.cfg.data
+        try:
+            find_root(data)
+        except UserError as error:
+            drawn = f"{data.name}: drawn on first use"
+            found[drawn if data.synthetic is not None else str(error)] = None
+    return list(found)

@@ -1,0 +1,58 @@
+# pyright: reportUnknownMemberType=false
+"""AP against GFLOPs: the paper's points hollow, ours filled, with their intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from repose.engine import rundir
+from repose.tables.render import values_of
+from repose.tables.report import Report
+
+
+def ap_gflops(report: Report, path: Path) -> None:
+    """Draw the figure of a table.
+
+    Args:
+        report: filled-in table.
+        path: PNG; a vector PDF of the same name is written beside it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    scale = report.choice.scale
+    here = "ours" if scale == "paper" else f"ours at scale {scale} (cost at the paper's size; not the paper's AP)"
+    named: set[str] = set()
+
+    def once(label: str) -> str:
+        first = label not in named
+        named.add(label)
+        return label if first else ""
+
+    for line in report.lines:
+        paper = line.row.paper
+        colour = {"own": "tab:purple", "baseline": "tab:blue"}.get(line.row.role, "tab:gray")
+        if "AP" in paper and "GFLOPs" in paper:
+            label = once("the paper's" if line.row.role == "own" else "quoted by the paper")
+            axes.plot(paper["GFLOPs"], paper["AP"], "o", mfc="none", mec=colour, label=label)
+            axes.annotate(
+                line.row.label, (paper["GFLOPs"], paper["AP"]), (4, 4), textcoords="offset points", fontsize=7
+            )
+        if ours := values_of(line):
+            low, high = (line.interval.low, line.interval.high) if line.interval else (ours["AP"] / 100,) * 2
+            error = [[max(0.0, ours["AP"] - 100 * low)], [max(0.0, 100 * high - ours["AP"])]]
+            axes.errorbar(ours["GMACs"], ours["AP"], error, fmt="s", color=colour, capsize=2, label=once(here))
+            axes.annotate(line.row.label, (ours["GMACs"], ours["AP"]), (4, -9), textcoords="offset points", fontsize=7)
+    axes.set_xscale("log")
+    axes.set_xlabel("GFLOPs (multiply-adds)")
+    axes.set_ylabel("AP")
+    axes.set_title(f"{report.table.name}, scale {scale}", fontsize=9)
+    axes.grid(alpha=0.3)
+    if named:
+        axes.legend(fontsize=7)
+    for file in (path, path.with_suffix(".pdf")):
+        with rundir.atomic(file) as part:
+            figure.savefig(part, format=file.suffix[1:], dpi=150)

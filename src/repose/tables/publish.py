@@ -1,0 +1,182 @@
+"""Published rows: `experiments/<paper>/results/<table>.csv`, append-only, committed; and the README's blocks from them.
+
+A published row says what was measured somewhere, with commit and hardware. It never stands in for a measurement here.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from repose.config import experiments_root
+from repose.engine import rundir
+from repose.errors import UserError
+from repose.tables.cells import cell
+from repose.tables.render import markdown_table, measured
+from repose.tables.report import Line, Report, protocol_line
+from repose.tables.schema import COSTS, Table, find_tables
+
+HEADS = (
+    "date", "row", "label", "scale", "seeds", "AP", "AP_low", "AP_high", "AP50", "AP75", "params_M", "GMACs", "data",
+    "boxes", "flip", "oks_area", "init", "protocol", "commit", "hardware", "hours", "identity",
+)  # fmt: skip
+"""Columns of a results file, for good: rows of years ago stay readable."""
+
+
+def results_file(table: Table) -> Path:
+    """Where a table's published rows stand."""
+    return experiments_root() / table.paper / "results" / f"{table.path.stem}.csv"
+
+
+def read_published(table: Table, scale: str) -> dict[str, list[dict[str, str]]]:
+    """Row id -> published rows at a scale, oldest first.
+
+    Raises:
+        UserError: the file's columns are not those of this version.
+    """
+    path = results_file(table)
+    if not path.is_file():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != HEADS:
+            raise UserError(f"{path}:1: its columns are not those `repose table --publish` writes; restore the file")
+        found: dict[str, list[dict[str, str]]] = {}
+        for row in reader:
+            if row["scale"] == scale:
+                found.setdefault(row["row"], []).append(row)
+    return found
+
+
+def publish(report: Report) -> list[str]:
+    """Append the measured rows of a report that are not there yet.
+
+    Returns:
+        labels of the rows added.
+
+    Raises:
+        UserError: nothing in the table is measured.
+    """
+    path = results_file(report.table)
+    lines = [x for x in report.lines if x.status == "measured" and x.row.id != "yours"]
+    if not lines:
+        raise UserError(
+            f"--publish: no row of {report.table.name} is measured at scale {report.choice.scale}; add --run"
+        )
+    before = read_published(report.table, report.choice.scale)
+    new = [row for x in lines if not _known(row := _published_row(report, x), before.get(x.row.id, []))]
+    if not new:
+        return []
+    old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, HEADS, lineterminator="\n", restval="")
+    if not old:
+        writer.writeheader()
+    writer.writerows(new)
+    rundir.write_text(path, old + ("" if not old or old.endswith("\n") else "\n") + out.getvalue())
+    return [row["label"] for row in new]
+
+
+def _known(row: Mapping[str, str], before: Sequence[Mapping[str, str]]) -> bool:
+    same = [k for k in HEADS if k != "date"]
+    return any(all(row.get(k, "") == b[k] for k in same) for b in before)
+
+
+def _published_row(report: Report, line: Line) -> dict[str, str]:
+    first: Mapping[str, Any] = line.results[0]
+    values = measured(line)
+    commit = f"{str(first.get('commit') or 'no commit')[:12]}{'+changes' if first.get('dirty') else ''}"
+    hours = sum(float(r.get("hours") or 0) for r in line.results)
+    one = cell(report.table, line.row, report.choice)
+    numbers = {k: values.get(k) for k in ("AP", "AP_low", "AP_high", "AP50", "AP75")}
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "row": line.row.id,
+        "label": line.row.label,
+        "scale": report.choice.scale,
+        "seeds": str(line.seeds),
+        **{k: "" if v is None else f"{v:.1f}" for k, v in numbers.items()},
+        "params_M": "" if line.cost.params is None else f"{line.cost.params:.3f}",
+        "GMACs": "" if line.cost.gmacs is None else f"{line.cost.gmacs:.3f}",
+        "data": str((first.get("data") or {}).get("name")),
+        "boxes": str(first.get("box_source")),
+        "flip": "yes" if first.get("flip") else "no",
+        "oks_area": str(first.get("oks_area")),
+        "init": str(first.get("init")),
+        "protocol": protocol_line(first),
+        "commit": commit,
+        "hardware": str(first.get("hardware")),
+        "hours": f"{hours:.2f}",
+        "identity": one.key,
+    }
+
+
+# --- README blocks -------------------------------------------------------------------------------------------------
+
+_BLOCK = re.compile(r"(<!-- results:([\w/.-]+):(\w+) -->\n)(.*?)(<!-- /results -->)", re.DOTALL)
+
+
+def block(name: str, scale: str) -> str:
+    """Markdown of a table's published rows at a scale, beside the paper's values."""
+    parts: list[str] = []
+    for table in find_tables(name):
+        published = read_published(table, scale)
+        metrics = [m for m in table.metrics if m not in COSTS]
+        rows: list[list[str]] = []
+        for row in table.rows.values():
+            last = (published.get(row.id) or [{}])[-1]
+            ap = f"{last['AP']} [{last['AP_low']}, {last['AP_high']}]" if last.get("AP") else "–"
+            paper = row.paper
+            gflops = f"{paper['GFLOPs']:.2f}" if "GFLOPs" in paper else "–"
+            params = f"{paper['params']:.1f}" if "params" in paper else "–"
+            rows.append(
+                [
+                    row.label,
+                    *(f"{paper[m]:.1f}" if m in paper else "–" for m in metrics),
+                    ap,
+                    f"{gflops} / {last.get('GMACs') or '–'}",
+                    f"{params} / {last.get('params_M') or '–'}",
+                    row.kind.replace("-", " ") if not row.runs else "measured" if last else "not published",
+                ]
+            )
+        heads = ["row", *(f"paper {m}" for m in metrics), f"ours AP [95 %], scale {scale}"]
+        heads += ["GFLOPs paper / ours", "params M paper / ours", "status"]
+        parts.append(markdown_table(heads, rows))
+        sources = dict.fromkeys(
+            f"{r['protocol']}; {r['hardware']}; commit {r['commit']}; seeds: {r['seeds']}"
+            for found in published.values()
+            for r in found[-1:]
+        )
+        parts += [f"Measured with {s}." for s in sources]
+        if scale != "paper" and published:
+            parts.append(f"Scale {scale} is scaled down: its AP is not comparable with the paper's.")
+    return "\n\n".join(parts) + "\n"
+
+
+def updated(text: str) -> str:
+    """README text with every results block made anew."""
+    return _BLOCK.sub(lambda m: m[1] + block(m[2], m[3]) + m[5], text)
+
+
+def update_blocks(readme: Path) -> bool:
+    """Rewrite the results blocks of a README from the published rows.
+
+    Returns:
+        whether anything changed.
+    """
+    before = readme.read_text(encoding="utf-8")
+    after = updated(before)
+    if after != before:
+        rundir.write_text(readme, after)
+    return after != before
+
+
+def readme_blocks_current(readme: Path) -> bool:
+    """Whether a README's results blocks are what the published rows give."""
+    text = readme.read_text(encoding="utf-8")
+    return updated(text) == text

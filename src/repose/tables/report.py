@@ -1,0 +1,319 @@
+"""A table filled in: the paper's values, what was measured here, and what may be said about it. Prints nothing."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from repose.config import leaves, to_dict
+from repose.config.schema import NOT_IDENTITY
+from repose.tables import claims
+from repose.tables.cells import Cell, Choice, at_scale, cell, cells
+from repose.tables.claims import FLOOR, Interval, Verdict
+from repose.tables.costs import RowCost
+from repose.tables.schema import COSTS, Claim, Row, Table
+from repose.tables.state import Changed, State, state_of
+
+
+class Numbers(Protocol):
+    """What a report asks of the metrics; tests put constructed numbers here."""
+
+    def interval(self, cell: Cell, result: dict[str, Any]) -> Interval:
+        """AP (0-1) of a measured run with its interval over images."""
+        ...
+
+    def paired(self, better: Cell, worse: Cell) -> Interval | None:
+        """Difference of AP (0-1), same images; None where the two runs saw different images."""
+        ...
+
+    def cost(self, table: Table, row: Row, choice: Choice) -> RowCost:
+        """Params and GMACs at the paper's size."""
+        ...
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row, filled in.
+
+    Attributes:
+        status: measured, stale, running, stopped, failed, not run, not run at mini, quoted, server only.
+        reason: behind it.
+        values: measured metrics, mean over seeds, 0-1 as in result.json; empty unless measured.
+        interval: of AP (0-1).
+        seeds: measured ones.
+        difference: ours minus the paper's AP in percent, where protocol and scale are the same.
+        published: rows of experiments/<paper>/results/ at this scale, newest last.
+        results: result.json of the measured runs.
+    """
+
+    row: Row
+    status: str
+    reason: str = ""
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
+    interval: Interval | None = None
+    seeds: int = 0
+    difference: float | None = None
+    cost: RowCost = field(default_factory=RowCost)
+    published: Sequence[Mapping[str, str]] = ()
+    results: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def floor(self) -> bool:
+        """Whether its AP is too low to rank it."""
+        return "AP" in self.values and self.values["AP"] < FLOOR
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table at a scale.
+
+    Attributes:
+        verdicts: claim and verdict.
+        protocol: one line per way of evaluating that occurs.
+        notes: everything that stands under the table.
+    """
+
+    table: Table
+    choice: Choice
+    lines: Sequence[Line]
+    verdicts: Sequence[tuple[Claim, Verdict]]
+    protocol: Sequence[str]
+    notes: Sequence[str]
+
+
+def build(
+    table: Table,
+    choice: Choice,
+    changed: Changed,
+    numbers: Numbers,
+    published: Mapping[str, Sequence[Mapping[str, str]]],
+) -> Report:
+    """Fill in a table from the run folders.
+
+    Args:
+        table: the paper's.
+        choice: scale, data, seeds and settings of the command line.
+        changed: judges whether a result still counts.
+        numbers: intervals and costs.
+        published: row id -> published rows at this scale.
+    """
+    runs = cells(table, choice)
+    states = {i: [(c, state_of(c, changed)) for c in found] for i, found in runs.items()}
+    lines = [_line(table, choice, row, states[row.id], numbers, published) for row in table.rows.values()]
+    measured = {i: [c for c, s in found if s.status == "measured"] for i, found in states.items()}
+    verdicts = [(c, judge(c, {x.row.id: x for x in lines}, measured, numbers)) for c in table.claims.values()]
+    return Report(table, choice, lines, verdicts, protocols(lines), _notes(table, choice, lines))
+
+
+def _line(
+    table: Table,
+    choice: Choice,
+    row: Row,
+    states: Sequence[tuple[Cell, State]],
+    numbers: Numbers,
+    published: Mapping[str, Sequence[Mapping[str, str]]],
+) -> Line:
+    cost = numbers.cost(table, row, choice)
+    line = Line(row, "", cost=cost, published=published.get(row.id, ()))
+    if not row.runs:
+        return replace(line, status=row.kind.replace("-", " "), reason=row.source)
+    if not states:
+        return replace(line, status=f"not run at {choice.scale}", reason="no distinct form at this scale")
+    done = [(c, s.result) for c, s in states if s.status == "measured" and s.result]
+    worst = next((s for _, s in states if s.status != "measured"), None)
+    status, reason = (worst.status, worst.reason) if worst else ("measured", "")
+    if done and worst:
+        status = f"{len(done)} of {len(states)} seeds measured, then {worst.status}"
+    if not done:
+        return replace(line, status=status, reason=reason)
+    results = [r for _, r in done]
+    values = _means(results)
+    interval = claims.over_seeds([numbers.interval(c, r) for c, r in done])
+    wrong = [protocol_differs(table, choice, r) for r in results]
+    paper = row.paper.get("AP")
+    difference = 100 * values["AP"] - paper if "AP" in values and paper is not None and not any(wrong) else None
+    return replace(
+        line,
+        status=status,
+        reason=reason,
+        values=values,
+        interval=interval,
+        seeds=len(done),
+        difference=difference,
+        results=results,
+    )
+
+
+def _means(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean over seeds of every number that all of them have."""
+    found: dict[str, list[float]] = {}
+    for result in results:
+        for name, value in (result.get("metrics") or {}).items():
+            if isinstance(value, (int, float)):
+                found.setdefault(name, []).append(float(value))
+    return {k: statistics.fmean(v) for k, v in found.items() if len(v) == len(results)}
+
+
+# --- protocol ------------------------------------------------------------------------------------------------------
+
+
+def protocol_differs(table: Table, choice: Choice, result: Mapping[str, Any]) -> str:
+    """Why a measured AP and the paper's are not numbers of the same thing, or an empty string."""
+    if choice.scale != "paper":
+        return f"scale {choice.scale} is not the paper's"
+    paper = table.protocol
+    data = (result.get("data") or {}).get("name")
+    if paper.data and data != paper.data:
+        return f"evaluated on {data}, the paper on {paper.data}"
+    boxes = str(result.get("box_source") or "")
+    if paper.boxes and boxes.partition(":")[0] != paper.boxes:
+        return f"boxes: {boxes}, the paper's: {paper.boxes}"
+    if paper.flip is not None and bool(result.get("flip")) != paper.flip:
+        return f"flip test {_yes(result.get('flip'))}, the paper's {_yes(paper.flip)}"
+    if paper.oks_area and result.get("oks_area") not in (None, paper.oks_area):
+        return f"OKS area {result.get('oks_area')}, the paper's {paper.oks_area}"
+    return ""
+
+
+def _yes(value: Any) -> str:
+    return "yes" if value else "no"
+
+
+def protocols(lines: Sequence[Line]) -> list[str]:
+    """How the measured rows were evaluated: one line if all alike, else one per way with its rows."""
+    ways: dict[str, list[str]] = {}
+    for line in lines:
+        for result in line.results:
+            ways.setdefault(protocol_line(result), [])
+            if line.row.label not in ways[protocol_line(result)]:
+                ways[protocol_line(result)].append(line.row.label)
+    if len(ways) <= 1:
+        return list(ways)
+    return [f"{way} ({', '.join(labels)})" for way, labels in ways.items()]
+
+
+def protocol_line(result: Mapping[str, Any]) -> str:
+    """Data, box source, flip, OKS area, initialisation and scale of a result."""
+    size = result.get("input_size")
+    parts = [
+        f"data {(result.get('data') or {}).get('name')}",
+        f"boxes {result.get('box_source')}",
+        f"flip {_yes(result.get('flip'))}",
+        f"OKS area {result.get('oks_area')}",
+        f"init {result.get('init')}",
+        *([f"input {'x'.join(map(str, size))}"] if isinstance(size, (list, tuple)) else []),
+        f"scale {result.get('scale')}",
+    ]
+    scales = result.get("test_scales")
+    if scales and list(scales) != [1.0]:
+        parts.append(f"test scales {scales}")
+    return ", ".join(parts)
+
+
+# --- claims --------------------------------------------------------------------------------------------------------
+
+
+def judge(claim: Claim, lines: Mapping[str, Line], measured: Mapping[str, Sequence[Cell]], numbers: Numbers) -> Verdict:
+    """Verdict of a claim from two rows."""
+    better, worse = lines[claim.better], lines[claim.worse]
+    if claim.metric in COSTS:
+        pick = (lambda c: c.gmacs) if claim.metric == "GFLOPs" else (lambda c: c.params)
+        return claims.judge_counted(pick(better.cost), pick(worse.cost), "G" if claim.metric == "GFLOPs" else "M")
+    for line in (better, worse):
+        if not line.seeds:
+            return Verdict("undecided", f"{line.row.label} is {line.status}")
+    if claim.metric != "AP":
+        return Verdict("undecided", f"no interval is computed for {claim.metric}")
+    other = {c.number: c for c in measured[claim.worse]}
+    pairs = [(c, other[c.number]) for c in measured[claim.better] if c.number in other]
+    each = [d for b, w in pairs if (d := numbers.paired(b, w)) is not None]
+    if not each or len(each) < len(pairs):
+        return Verdict("undecided", "the two were evaluated on different images")
+    values = (better.values.get("AP", 0.0), worse.values.get("AP", 0.0))
+    return claims.judge_measured(claims.over_seeds(each), values, len(each))
+
+
+# --- below the table -----------------------------------------------------------------------------------------------
+
+
+def _notes(table: Table, choice: Choice, lines: Sequence[Line]) -> list[str]:
+    scale = choice.scale
+    found: list[str] = []
+    reasons = {protocol_differs(table, choice, r) for x in lines for r in x.results} - {""}
+    if reasons:
+        found.append(f"no difference to the paper is given: {'; '.join(sorted(reasons))}")
+    if table.counted:
+        found.append(f"the paper's GFLOPs and params: {table.counted}; ours: fvcore, at the paper's size")
+    for line in lines:
+        if line.row.counted:
+            found.append(f"{line.row.label}: the paper counts {line.row.counted}")
+        if line.floor:
+            found.append(f"{line.row.label}: floor, AP below {100 * FLOOR:.0f} cannot be ranked")
+        if line.row.note:
+            found.append(f"{line.row.label}: {line.row.note}")
+        if line.cost.why:
+            found.append(f"{line.row.label}: {line.cost.why}")
+        if line.reason and line.status not in ("quoted", "server only") and not line.status.startswith("not run at"):
+            found.append(f"{line.row.label}: {line.status}: {line.reason}")
+    sources: dict[str, list[str]] = {}
+    for line in lines:
+        if line.status in ("quoted", "server only") and line.reason:
+            sources.setdefault(line.reason, []).append(line.row.label)
+    found += [f"{', '.join(labels)}: quoted from {source}" for source, labels in sources.items()]
+    found += mechanism(table, lines)
+    if scale != "paper":
+        if scaled := scaled_down(table, choice):
+            found.append(f"scaled for {scale} (paper -> here): {'; '.join(scaled)}")
+        if text := table.shows.get(scale):
+            found.append(f"shows: {text}")
+        if text := table.not_shown.get(scale):
+            found.append(f"does not show: {text}")
+    if table.note:
+        found.append(table.note)
+    return found
+
+
+def mechanism(table: Table, lines: Sequence[Line]) -> list[str]:
+    """The metrics behind the AP (share of joints inside the ROI, coarse AP ...), one line per metric."""
+    found: list[str] = []
+    for name in table.mechanism:
+        values = [f"{x.row.label} {shown(name, x.values[name])}" for x in lines if name in x.values]
+        if values:
+            found.append(f"{name}: {', '.join(values)}")
+    return found
+
+
+def shown(name: str, value: float) -> str:
+    """A metric for people: AP and AR in percent, others with three digits."""
+    return f"{100 * value:.1f}" if "AP" in name or "AR" in name else f"{value:.3g}"
+
+
+_SCALE_SAYS_IT = ("scale", "data.name", "data.train_json", "data.train_images", "data.val_json", "data.val_images")
+
+
+def scaled_down(table: Table, choice: Choice) -> list[str]:
+    """What differs between the paper's scale and this one, for the first row trained at it, as `key paper -> here`."""
+    row = next((r for r in table.rows.values() if r.kind == "train" and at_scale(r, choice.scale)), None)
+    if row is None:
+        return []
+    plain = Choice(choice.scale, choice.data)
+    paper = dict(leaves(to_dict(cell(table, row, replace(plain, data=None), scale="paper").loaded.cfg)))
+    here = dict(leaves(to_dict(cell(table, row, plain).loaded.cfg)))
+    out = (*NOT_IDENTITY, *_SCALE_SAYS_IT)
+    data = f"data {paper['data.name']} -> {here['data.name']}"
+    found = [data] if paper["data.name"] != here["data.name"] else []
+    for key in here:
+        if key.startswith("data.synthetic") or any(key == o or key.startswith(f"{o}.") for o in out):
+            continue
+        if paper.get(key) != here[key]:
+            found.append(f"{key} {_plain(paper.get(key))} -> {_plain(here[key])}")
+    return found
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        items: list[Any] = value
+        return "x".join(map(str, items)) if len(items) == 2 else str(items)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

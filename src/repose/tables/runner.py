@@ -1,0 +1,238 @@
+"""Runs what is missing: a process per run, claimed by a lock, resumed after a kill; a failed one stops no other."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from repose.engine import rundir
+from repose.errors import UserError
+from repose.tables import locks
+from repose.tables.state import State, log_of
+
+PROGRAM = (sys.executable, "-m", "repose")
+"""What runs a task; tests put their own here."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run.
+
+    Attributes:
+        key: runs with the same key are one run.
+        label: for the lines that are printed.
+        words: after `repose`.
+        folder: run folder; the lock is beside it.
+        judge: state from the run folder alone.
+        parent: key of the run whose checkpoint this one tests.
+        environment: over this process's own.
+    """
+
+    key: str
+    label: str
+    words: Sequence[str]
+    folder: Path
+    judge: Callable[[], State]
+    parent: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """How runs are spread.
+
+    Attributes:
+        gpus: one run at a time on each; empty = runs share whatever is visible.
+        jobs: runs at a time where no GPUs are named.
+        on_done: called as each run ends, with its state.
+        say: prints one line.
+    """
+
+    gpus: Sequence[str] = ()
+    jobs: int = 1
+    on_done: Callable[[Task, State], None] = lambda _task, _state: None
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
+
+
+def parse_gpus(text: str | None) -> list[str]:
+    """`0-3` or `0,2` into device numbers; None gives no list.
+
+    Raises:
+        UserError: neither form.
+    """
+    if not text:
+        return []
+    found: list[str] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not match:
+            raise UserError(f"--gpus {text!r}: write 0-3 or 0,2")
+        found += [str(i) for i in range(int(match[1]), int(match[2] or match[1]) + 1)]
+    return found
+
+
+def run_tasks(tasks: Sequence[Task], jobs: Jobs) -> dict[str, State]:
+    """Run what is not measured yet; never raises for a run that fails.
+
+    Args:
+        tasks: each key once, parents before the runs that test their checkpoint.
+        jobs: how many at a time, and where.
+
+    Returns:
+        state of every run by its key.
+    """
+    waiting = list(tasks)
+    states: dict[str, State] = {}
+    free = list(jobs.gpus) or [""] * jobs.jobs
+    alone = len(free) == 1
+    busy: dict[Future[State], tuple[Task, str]] = {}
+    with _signals(), ThreadPoolExecutor(len(free)) as pool:
+        try:
+            while waiting or busy:
+                for task in [t for t in waiting if t.parent is None or t.parent in states]:
+                    if not free:
+                        break
+                    waiting.remove(task)
+                    gpu = free.pop(0)
+                    parent = states[task.parent] if task.parent else None
+                    busy[pool.submit(_run, task, parent, gpu, alone, jobs)] = (task, gpu)
+                done, _ = wait(busy, return_when=FIRST_COMPLETED)
+                for future in done:
+                    task, gpu = busy.pop(future)
+                    free.append(gpu)
+                    states[task.key] = future.result()
+                    jobs.on_done(task, states[task.key])
+        except BaseException:
+            for child in list(_CHILDREN):  # an interrupted table stops its trainings; they save and go on next time
+                with contextlib.suppress(OSError):
+                    child.terminate()
+            raise
+    return states
+
+
+_CHILDREN: set[subprocess.Popen[bytes]] = set()
+"""Runs of this process, for the signal handlers."""
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Pass SIGTERM and SIGUSR1 (SLURM's warning of a requeue) on to the runs, which save and exit; then stop."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        for child in list(_CHILDREN):
+            with contextlib.suppress(OSError):
+                child.send_signal(number)
+        raise KeyboardInterrupt
+
+    before = {n: signal.signal(n, stop) for n in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(task: Task, parent: State | None, gpu: str, alone: bool, jobs: Jobs) -> State:
+    if parent and parent.status != "measured":
+        return State("not run", f"the run it tests is {parent.status}")
+    try:
+        with locks.claim(task.folder) as lock:
+            if lock is None:
+                return State("running", f"by {locks.owner(task.folder) or 'another process'}")
+            now = task.judge()
+            if now.status == "measured":
+                return now
+            if now.status == "stale" and task.folder.exists():  # resuming it would mix two codes
+                jobs.say(f"{task.label}: {now}; the old run is kept in {rundir.set_aside(task.folder)}")
+            return _launch(task, lock, gpu, alone, jobs)
+    except OSError as error:
+        return State("failed", f"{task.folder}: {error.strerror or error}")
+
+
+def _launch(task: Task, lock: locks.Lock, gpu: str, alone: bool, jobs: Jobs) -> State:
+    task.folder.mkdir(parents=True, exist_ok=True)
+    (task.folder / "exit.json").unlink(missing_ok=True)
+    file = log_of(task.folder)
+    env = {**os.environ, **task.environment, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
+    jobs.say(f"{task.label}: repose {task.words[0]}{f' on GPU {gpu}' if gpu else ''}; log {file}")
+    with open(file, "ab") as log:
+        log.write(f"\n$ repose {' '.join(task.words)}\n".encode())
+        log.flush()
+        code = _spawn([*PROGRAM, *task.words], env, log, lock, alone)
+    if code and code not in _STOPPED:
+        what = f"signal {-code}" if code < 0 else f"exit code {code}"
+        rundir.write_json(task.folder / "exit.json", {"why": f"{what}: {_last_line(file)}"})
+    after = task.judge()
+    if code == 0 and after.status in ("not run", "stopped"):
+        return State("failed", f"ended without a result; log: {file}", after.result)
+    return after
+
+
+_STOPPED = {128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGUSR1, -signal.SIGTERM, -signal.SIGINT}
+"""Exit codes of a run that was asked to stop: it saved, and goes on with the next --run."""
+
+
+def _spawn(command: list[str], env: dict[str, str], log: BinaryIO, lock: locks.Lock, alone: bool) -> int:
+    """Run a command; what it prints goes to the log, and live to our stderr where it runs alone.
+
+    It gets a terminal of its own where we have one, because a progress bar is only drawn on a terminal.
+    """
+    terminal = alone and sys.stderr.isatty()
+    ours, theirs = pty.openpty() if terminal else os.pipe()
+    with subprocess.Popen(
+        command, env=env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, pass_fds=(lock.fd,)
+    ) as child:
+        os.close(theirs)
+        _CHILDREN.add(child)
+        stop = threading.Event()
+        beat = threading.Thread(target=_beat, args=(lock, stop), daemon=True)
+        beat.start()
+        try:
+            while chunk := _read(ours):
+                log.write(chunk)
+                log.flush()
+                if alone:
+                    sys.stderr.write(chunk.decode(errors="replace"))
+                    sys.stderr.flush()
+            return child.wait()
+        except BaseException:
+            child.terminate()
+            child.wait()
+            raise
+        finally:
+            stop.set()
+            beat.join()
+            os.close(ours)
+            _CHILDREN.discard(child)
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, 65536)
+    except OSError:  # Linux's answer when the other side of a terminal is closed
+        return b""
+
+
+def _beat(lock: locks.Lock, stop: threading.Event) -> None:
+    while not stop.wait(locks.HEARTBEAT_S):
+        lock.beat()
+
+
+def _last_line(log: Path) -> str:
+    text = log.read_bytes()[-4000:].decode(errors="replace").strip()
+    return text.splitlines()[-1].strip()[:200] if text else ""

@@ -1,0 +1,257 @@
+import json
+import signal
+import sys
+
+import pytest
+import torch
+from toy import ToyData, loaded
+
+from repose.engine import run
+from repose.engine.layout import plan
+from repose.errors import UserError
+
+EMA = ("optim.ema.decay=0.9", "optim.ema.ramp=5", "optim.schedule=flat_cosine", "optim.warmup_steps=2")
+
+
+def _train(folder, *arguments):
+    experiment = loaded(folder, *arguments)
+    data = ToyData(experiment.cfg, plan(experiment.cfg.train).device_batch)
+    return run.train(experiment, data), data
+
+
+def _last(folder):
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+
+def _same(a, b, path=""):
+    """Names of what differs between two nested states."""
+    if isinstance(a, torch.Tensor):
+        return [] if torch.equal(a, b) else [path]
+    if isinstance(a, dict):
+        keys = [f"{path}: keys"] if a.keys() != b.keys() else []
+        return keys + [d for k in a.keys() & b.keys() for d in _same(a[k], b[k], f"{path}.{k}")]
+    if isinstance(a, (list, tuple)):
+        return [d for i, (x, y) in enumerate(zip(a, b, strict=True)) for d in _same(x, y, f"{path}[{i}]")]
+    return [] if a == b or (a != a and b != b) else [f"{path}: {a} and {b}"]
+
+
+def _assert_same_training(a, b):
+    one, two = _last(a), _last(b)
+    assert one["global_step"] == two["global_step"] and one["epoch"] == two["epoch"]
+    for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
+        if key in one:
+            assert _same(one[key], two[key], key) == []
+    assert one["repose"]["metrics"] == two["repose"]["metrics"]
+
+
+def _steps(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(r["kind"], r["step"]) for r in rows]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run: 4 epochs of 3 steps, evaluated after epochs 2 and 4."""
+    folder = tmp_path_factory.mktemp("whole")
+    result, data = _train(folder, *EMA, "train.epochs=4", "train.val_every=2")
+    return folder, result, data
+
+
+def test_a_run_leaves_everything_behind(whole):
+    folder, result, _ = whole
+    assert result["status"] == "done" and result["steps"] == 12 and result["dir"] == str(folder)
+    on_disk = json.loads((folder / "result.json").read_text())
+    assert on_disk == {k: v for k, v in result.items() if k != "dir"}
+    for name in ("config.yaml", "metrics.jsonl", "predictions.json", "checkpoints/last.ckpt", "checkpoints/best.ckpt"):
+        assert (folder / name).is_file(), name
+    assert [p.name for p in (folder / "pictures").iterdir()] == ["5001-5001.png"]
+    assert result["metrics"]["mean_id"] == sum(range(5001, 5008)) / 7
+    assert result["metrics"]["AP"] > result["metrics"]["coarse_AP"] == 0  # the toy's coarse points are 100 px off
+    assert result["evaluated"]["weights"] == "ema" and result["init"] == "scratch"
+    assert result["lr"] == 1e-2 and result["global_batch"] == 8 and result["box_source"] == "gt"
+    train = [("train", s) for s in range(1, 13)]
+    assert _steps(folder) == [*train[:6], ("test", 6), *train[6:], ("test", 12)]
+
+
+def test_a_run_that_is_done_is_returned_at_once(whole, capsys):
+    folder, result, _ = whole
+    again, data = _train(folder, *EMA, "train.epochs=4", "train.val_every=2")
+    assert again == result and data.seen == [] and "done already" in capsys.readouterr().err
+    with pytest.raises(UserError, match="finished run of other settings"):
+        _train(folder, "train.epochs=1")
+
+
+def test_checkpoint_says_what_it_holds(whole):
+    folder, result, _ = whole
+    saved = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    note = saved["repose"]
+    assert note["weights"] == "ema" and note["metrics"]["AP"] == result["metrics"]["AP"]
+    assert note["step"] == result["evaluated"]["step"] == note["evaluated_step"]
+    assert not torch.equal(saved["state_dict"]["net.head.weight"], saved["current_model_state"]["net.head.weight"])
+
+
+@pytest.mark.parametrize("stop", [1, 2, 5, 6, 7, 11])
+def test_stopped_by_sigterm_and_resumed_bit_for_bit(whole, tmp_path, stop):
+    """The signal comes within step `stop` + 1: in mid-epoch, at an epoch's end without (2) and with evaluation (5, 11)."""
+    whole_folder, _, whole_data = whole
+    settings = (*EMA, "train.epochs=4", "train.val_every=2")
+    with pytest.raises(SystemExit) as left:
+        _train(tmp_path, *settings, f"loss.signal_at={stop}")
+    assert left.value.code == 143
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "running"
+    saved = _last(tmp_path)["repose"]
+    assert saved["step"] == stop + 1 and saved["samples"] == 8 * (stop + 1)
+    result, data = _train(tmp_path, *settings, "resume=auto")
+    assert data.seen == whole_data.seen[8 * (stop + 1) :]
+    _assert_same_training(whole_folder, tmp_path)
+    assert result["metrics"] == whole[1]["metrics"] and result["evaluated"] == whole[1]["evaluated"]
+    assert _steps(tmp_path) == _steps(whole_folder)
+
+
+def test_stopped_within_an_evaluation_and_resumed(whole, tmp_path):
+    whole_folder, whole_result, _ = whole
+    settings = (*EMA, "train.epochs=4", "train.val_every=2")
+    with pytest.raises(SystemExit):
+        _train(tmp_path, *settings, "loss.signal_in_test=true")
+    assert _last(tmp_path)["repose"]["step"] == 6 and not (tmp_path / "checkpoints" / "best.ckpt").exists()
+    result, _ = _train(tmp_path, *settings, "resume=auto")
+    _assert_same_training(whole_folder, tmp_path)
+    assert _steps(tmp_path) == _steps(whole_folder) and result["metrics"] == whole_result["metrics"]
+
+
+def test_killed_between_checkpoints_and_resumed_bit_for_bit(whole, tmp_path, monkeypatch):
+    """No signal: an exception at step 5, with a checkpoint every 2 steps; steps 5 on are done again."""
+
+    def die(self, outputs, targets):
+        if self._trainer is not None and self.global_step == 5:
+            raise RuntimeError("power failure")
+        return {"heat": (outputs - targets).square().mean()}
+
+    settings = (*EMA, "train.epochs=4", "train.val_every=2", "train.checkpoint_every=2")
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="power"):
+        patch.setattr("toy.ToyModule.losses", die)
+        _train(tmp_path, *settings)
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "failed"
+    assert _last(tmp_path)["repose"]["step"] == 4
+    _train(tmp_path, *settings, "resume=auto")
+    _assert_same_training(whole[0], tmp_path)
+    assert _steps(tmp_path) == _steps(whole[0])
+
+
+def test_two_runs_are_equal_and_another_seed_is_not(whole, tmp_path):
+    settings = (*EMA, "train.epochs=4", "train.val_every=2")
+    _train(tmp_path / "a", *settings)
+    _assert_same_training(whole[0], tmp_path / "a")
+    _train(tmp_path / "b", *settings, "seed=3")
+    assert _same(_last(whole[0])["state_dict"], _last(tmp_path / "b")["state_dict"])
+
+
+def test_accumulation_gives_the_same_step_as_the_whole_batch(tmp_path, monkeypatch):
+    """Without batch norm and dropout, whose result depends on how a batch is cut."""
+    monkeypatch.setattr("toy.Net", lambda k, width: torch.nn.Conv2d(3, k, 3, 2, 1))
+    results = {}
+    for device_batch in (8, 2):
+        folder = tmp_path / str(device_batch)
+        _train(folder, "optim.name=sgd", "train.epochs=1", f"train.device_batch={device_batch}")
+        results[device_batch] = _last(folder)
+    assert results[2]["global_step"] == results[8]["global_step"] == 3
+    weight = "net.weight"
+    assert torch.allclose(results[2]["state_dict"][weight], results[8]["state_dict"][weight], atol=1e-7)
+
+
+def test_an_unfinished_run_is_not_overwritten(tmp_path):
+    with pytest.raises(SystemExit):
+        _train(tmp_path, "loss.signal_at=0")
+    with pytest.raises(UserError, match="resume=auto"):
+        _train(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "code"), [(signal.SIGINT, 130), (signal.SIGUSR1, 138)])
+def test_other_signals(tmp_path, monkeypatch, name, code):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    before = signal.getsignal(name)
+    with pytest.raises(SystemExit) as left:
+        _train(tmp_path, "loss.signal_at=1", f"loss.signal={int(name)}")
+    assert left.value.code == code and _last(tmp_path)["repose"]["step"] == 2
+    assert signal.getsignal(name) == before
+
+
+def test_sigusr1_requeues_the_slurm_job(tmp_path, monkeypatch):
+    tool = tmp_path / "bin" / "scontrol"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=":")
+    monkeypatch.setenv("SLURM_JOB_ID", "123")
+    from repose.engine.signals import Signals
+
+    signals = Signals()
+    signals.received = signal.SIGUSR1
+    assert signals.exit_code() == 0
+    assert (tmp_path / "asked").read_text() == "requeue 123\n"
+
+
+def test_a_loss_that_is_not_finite_names_the_images_and_saves_the_batch(tmp_path):
+    with pytest.raises(UserError, match=r"not finite \(heat=nan\) on images \d+, ") as caught:
+        _train(tmp_path, "loss.break_at=1", "train.checkpoint_every=1")
+    saved = torch.load(tmp_path / "nan_batch.pt", weights_only=True)
+    ids = saved["batch"]["image_id_B"].tolist()
+    assert len(ids) == 8 and all(str(i) in str(caught.value) for i in ids)
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "failed"
+    assert _last(tmp_path)["repose"]["step"] == 1
+    assert all(torch.isfinite(t).all() for t in _last(tmp_path)["state_dict"].values())
+
+
+def test_resume_with_another_model_names_the_first_mismatch(tmp_path):
+    with pytest.raises(SystemExit):
+        _train(tmp_path, "loss.signal_at=0")
+    with pytest.raises(UserError, match=r"net.body.0.weight is 4x3x3x3 here and 8x3x3x3 there"):
+        _train(tmp_path, "model.width=4", "resume=auto")
+
+
+def test_test_gives_the_numbers_of_the_run_again(whole, tmp_path):
+    folder, result, _ = whole
+    settings = (*EMA, "train.epochs=4", "train.val_every=2")
+    experiment = loaded(tmp_path / "t", *settings, f"checkpoint={folder}")
+    tested = run.test(experiment, ToyData(experiment.cfg))
+    assert tested["metrics"] == result["metrics"]
+    assert json.loads((tmp_path / "t" / "predictions.json").read_text()) == json.loads(
+        (folder / "predictions.json").read_text()
+    )
+    scored = loaded(tmp_path / "p", *settings, f"predictions={folder / 'predictions.json'}")
+    again = run.test(scored, ToyData(scored.cfg))
+    assert again["metrics"]["AP"] == pytest.approx(result["metrics"]["AP"], abs=1e-9) and again["params"] is None
+
+
+def test_test_refuses_bad_input(tmp_path):
+    for arguments, message in (
+        ((), "give checkpoint="),
+        (("checkpoint=nowhere",), "no such file"),
+        (("predictions=nowhere.json",), "no such file"),
+    ):
+        experiment = loaded(tmp_path, *arguments)
+        with pytest.raises(UserError, match=message):
+            run.test(experiment, ToyData(experiment.cfg))
+    (tmp_path / "p.json").write_text('[{"image_id": 1}]')
+    with pytest.raises(UserError, match="result 0 lacks keypoints, score"):
+        run.read_results(tmp_path / "p.json")
+
+
+@pytest.mark.parametrize("debug", ["overfit", "fast", "profile", "anomaly"])
+def test_debug_modes(tmp_path, debug):
+    result, data = _train(tmp_path, f"train.debug={debug}", "train.epochs=2", "data.limit_train=16")
+    assert result["debug"] == debug
+    assert result["steps"] == (1 if debug == "fast" else 4)
+    if debug == "overfit":
+        assert len(set(data.seen)) == 8
+    if debug == "profile":
+        assert list(tmp_path.glob("*profile*"))
+
+
+def test_wandb_offline_run_is_written(tmp_path):
+    pytest.importorskip("wandb")
+    _train(tmp_path, "log.wandb=offline", "train.epochs=1", "log.group=table-3")
+    runs = list((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(runs) == 1 and list(runs[0].glob("*.wandb"))
+    assert _last(tmp_path)["repose"]["wandb_id"] in runs[0].name
+    assert sys.modules["wandb"].run is None

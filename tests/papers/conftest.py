@@ -1,0 +1,6 @@
+"""Paper tests share the drawn batches of the contract tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "contract"))
