@@ -41,7 +41,7 @@ def _assert_same_training(a, b):
     for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers"):
         if key in one:
             assert _same(one[key], two[key], key) == []
-    assert one["repose"]["metrics"] == two["repose"]["metrics"]
+    assert _same(one["repose"]["metrics"], two["repose"]["metrics"]) == []
 
 
 def _steps(folder):
@@ -68,7 +68,7 @@ def test_a_run_leaves_everything_behind(whole):
     assert result["metrics"]["mean_id"] == sum(range(5001, 5008)) / 7
     assert result["metrics"]["AP"] > result["metrics"]["coarse_AP"] == 0  # the toy's coarse points are 100 px off
     assert result["evaluated"]["weights"] == "ema" and result["init"] == "scratch"
-    assert result["lr"] == 1e-2 and result["global_batch"] == 8 and result["box_source"] == "gt"
+    assert result["lr"] == 3e-2 and result["global_batch"] == 8 and result["box_source"] == "gt"
     train = [("train", s) for s in range(1, 13)]
     assert _steps(folder) == [*train[:6], ("test", 6), *train[6:], ("test", 12)]
 
@@ -92,7 +92,7 @@ def test_checkpoint_says_what_it_holds(whole):
 
 @pytest.mark.parametrize("stop", [1, 2, 5, 6, 7, 11])
 def test_stopped_by_sigterm_and_resumed_bit_for_bit(whole, tmp_path, stop):
-    """The signal comes within step `stop` + 1: in mid-epoch, at an epoch's end without (2) and with evaluation (5, 11)."""
+    """The signal comes within step `stop` + 1: mid-epoch, at an epoch's end without (2) and with evaluation (5, 11)."""
     whole_folder, _, whole_data = whole
     settings = (*EMA, "train.epochs=4", "train.val_every=2")
     with pytest.raises(SystemExit) as left:
@@ -232,9 +232,6 @@ def test_test_refuses_bad_input(tmp_path):
         experiment = loaded(tmp_path, *arguments)
         with pytest.raises(UserError, match=message):
             run.test(experiment, ToyData(experiment.cfg))
-    (tmp_path / "p.json").write_text('[{"image_id": 1}]')
-    with pytest.raises(UserError, match="result 0 lacks keypoints, score"):
-        run.read_results(tmp_path / "p.json")
 
 
 @pytest.mark.parametrize("debug", ["overfit", "fast", "profile", "anomaly"])

@@ -42,7 +42,7 @@ BLOCK = SkeletonBlock(
     joints=JOINTS,
     flip_pairs=(("left_hand", "right_hand"), ("left_foot", "right_foot")),
     limbs=(("head", "left_hand"), ("head", "right_hand")),
-    sigmas=(0.1,) * 5,
+    sigmas=(0.3,) * 5,  # generous: a dozen steps are enough for an AP above 0
 )
 COLOURS = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]], dtype=torch.uint8)
 
@@ -78,7 +78,7 @@ class ToyExperiment(ExperimentBase):
     loss: Loss = Loss()
     skeleton: SkeletonBlock = BLOCK
     data: Data = Data(name="dots", input_size=(32, 24), limit_train=24, limit_val=7, workers=0)
-    optim: Optim = Optim(name="adamw", base_lr=1e-2, base_batch=8, weight_decay=0.01)
+    optim: Optim = Optim(name="adamw", base_lr=3e-2, base_batch=8, weight_decay=0.01)
     train: Train = Train(epochs=2, batch=8, precision="32", accelerator="cpu", threads=1)
     test: Test = Test(batch=4, flip=False, save_pictures=1)
     log: Log = Log(every=1, progress=False, wandb="off")
@@ -231,10 +231,9 @@ class Order(Sampler):
 
     def __iter__(self):
         epoch, skip = divmod(self.done, self.length)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.n)[: self.length]
-        for i in order[skip + self.rank :: self.world]:
-            yield epoch, int(i)
         self.done = (epoch + 1) * self.length
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.n)[: self.length]
+        return iter([(epoch, int(i)) for i in order[skip + self.rank :: self.world]])
 
 
 class ToyData(LightningDataModule):
@@ -309,7 +308,10 @@ def main(arguments: list[str]) -> int:
 
     experiment = loaded(arguments[0], *arguments[1:])
     try:
-        result = run.train(experiment, ToyData(experiment.cfg, plan(experiment.cfg.train).device_batch))
+        if experiment.cfg.checkpoint:
+            result = run.test(experiment, ToyData(experiment.cfg))
+        else:
+            result = run.train(experiment, ToyData(experiment.cfg, plan(experiment.cfg.train).device_batch))
     except UserError as error:
         print(f"repose: {error}", file=sys.stderr)
         return 2

@@ -253,8 +253,7 @@ class Keeper(Callback):
         self.signals.training = True
         if self._due:
             self._evaluate(trainer, pl_module, trainer.current_epoch - 1)  # Lightning counts the epoch as done
-            if self.best["step"] == trainer.global_step:
-                self._best_from_last(trainer)
+            self._complete_last(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -307,12 +306,17 @@ class Keeper(Callback):
     def _save(self, trainer: Trainer, name: Path) -> None:
         trainer.save_checkpoint(self.folder / name)
 
-    def _best_from_last(self, trainer: Trainer) -> None:
-        """The evaluation was made up for after a resume: last.ckpt has the weights, best.ckpt gets the numbers too."""
-        if trainer.is_global_zero:
-            saved = ckpt.read(self.folder / LAST)
-            saved[ckpt.KEY] |= {"metrics": self.latest["metrics"], "evaluated_step": self.latest["step"]}
-            ckpt.AtomicIO().save_checkpoint(saved, self.folder / BEST)
+    def _complete_last(self, trainer: Trainer) -> None:
+        """Put an evaluation that was made up for into last.ckpt (the loops stand elsewhere now: no new checkpoint)."""
+        if not trainer.is_global_zero:
+            return
+        saved = ckpt.read(self.folder / LAST)
+        saved[ckpt.KEY] |= {"metrics": self.latest["metrics"], "evaluated_step": self.latest["step"]}
+        saved["callbacks"][self.state_key] = self.state_dict()
+        saved["lr_schedulers"] = [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs]
+        ckpt.AtomicIO().save_checkpoint(saved, self.folder / LAST)
+        if self.best["step"] == trainer.global_step:
+            replace_by_link(self.folder / LAST, self.folder / BEST)
 
     def _evaluate(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         """Run the validation loop here (as Lightning does after an epoch), and take in its scores."""
@@ -320,8 +324,10 @@ class Keeper(Callback):
         begin = time.monotonic()
         connector = trainer._logger_connector
         first = connector._first_loop_iter
+        loop = trainer.fit_loop.epoch_loop.val_loop
+        loop.restarting = False  # a resumed run's loop would skip the batches that an earlier evaluation did
         trainer.validating = True
-        trainer.fit_loop.epoch_loop.val_loop.run()
+        loop.run()
         trainer.training = True
         connector._first_loop_iter = first
         scores = self.evaluator.scores

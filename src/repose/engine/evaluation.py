@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from repose.engine.module import Evaluated, PoseModule
-from repose.metrics.keypoint_ap import KeypointAP
+from repose.metrics.keypoint_ap import KeypointAP, explain
 from repose.skeleton import Skeleton
 from repose.types import Poses
 
@@ -65,7 +65,8 @@ class Evaluator(Callback):
             }
         for metric in self._ap.values():
             metric.reset()
-            metric.to(pl_module.device)
+            if pl_module.device.type == "cuda":  # where processes gather; other devices may lack its float64
+                metric.to(pl_module.device)
         self._sums, self._drawn = {}, []
         pl_module.evaluated = self._add
 
@@ -95,7 +96,7 @@ class Evaluator(Callback):
         self.scores = Scores(
             metrics=metrics,
             results=self._ap["AP"].results(),
-            explanation=self._ap["AP"].explain() or "",
+            explanation=explain(metrics, self._ap["AP"].ground_truth),
             step=trainer.global_step,
             pictures=self._drawn,
         )

@@ -77,8 +77,12 @@ def split_batch(batch: int, world: int, device_batch: int | None) -> tuple[int, 
     return device_batch, share // device_batch
 
 
-def plan(train: Train) -> Layout:
+def plan(train: Train, testing: bool = False) -> Layout:
     """The layout on this machine.
+
+    Args:
+        train: settings.
+        testing: for an evaluation, whose batch need not fall evenly on the devices.
 
     Raises:
         UserError: a GPU is asked for and absent, or the batch cannot be divided.
@@ -98,7 +102,10 @@ def plan(train: Train) -> Layout:
     if local := os.environ.get("LOCAL_WORLD_SIZE"):  # torchrun has already decided
         devices = int(local)
         nodes = int(os.environ.get("WORLD_SIZE", local)) // devices
-    device_batch, accumulate = split_batch(train.batch, devices * nodes, train.device_batch)
+    if testing:
+        device_batch, accumulate = train.batch, 1
+    else:
+        device_batch, accumulate = split_batch(train.batch, devices * nodes, train.device_batch)
     return Layout(accelerator, devices, nodes, device_batch, accumulate, precision(train.precision, accelerator))
 
 

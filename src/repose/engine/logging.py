@@ -21,9 +21,17 @@ SUMMARY = ("AP", "params", "gmacs", "paper_value", "box_source", "scale")
 """Keys of the W&B summary that every run has, so that a sweep's table shows cost beside AP."""
 
 
+def first_rank() -> bool:
+    """True in the process that prints and writes; known from the environment before processes are connected."""
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+    return not rank_zero_only.rank
+
+
 def say(text: str) -> None:
-    """One line to stderr: stdout belongs to results and `--json`."""
-    print(text, file=sys.stderr, flush=True)
+    """One line to stderr (stdout belongs to results and `--json`), from the first process alone."""
+    if first_rank():
+        print(text, file=sys.stderr, flush=True)
 
 
 class MetricsFile:

@@ -199,7 +199,7 @@ class PoseModule(LightningModule, ABC):
         losses = self.losses(outputs, targets)
         loss = self.combine(losses)
         if not torch.isfinite(loss):
-            raise NonFiniteLoss(batch, {k: float(v) for k, v in losses.items()})
+            raise NonFiniteLoss(batch, {k: float(v.detach()) for k, v in losses.items()})
         self.logged |= {k: v.detach().float() for k, v in losses.items()} | {"loss": loss.detach()}
         return loss
 

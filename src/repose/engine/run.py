@@ -22,7 +22,7 @@ from repose.engine.callbacks import Keeper, Progress, Recorder, StepSeed, write_
 from repose.engine.ema import Average
 from repose.engine.evaluation import Evaluator, Scores
 from repose.engine.layout import Layout, plan
-from repose.engine.logging import MetricsFile, Wandb, say
+from repose.engine.logging import MetricsFile, Wandb, first_rank, say
 from repose.engine.module import NonFiniteLoss, PoseModule
 from repose.engine.optim import scaled_lr
 from repose.engine.rundir import (
@@ -142,7 +142,7 @@ def _facts(loaded: Loaded, layout: Layout, data: Any, steps: int, cost: tuple[in
         "steps": steps,
         "scale": cfg.scale,
         "debug": cfg.train.debug,
-        "data": {"name": cfg.data.name, "fingerprint": data.fingerprint(), "train_samples": _samples(data)},
+        "data": {"name": cfg.data.name, "fingerprint": data.fingerprint()},
         "init": initialisation(cfg),
         "commit": provenance.commit(),
         "dirty": bool(provenance.diff()),
@@ -151,10 +151,6 @@ def _facts(loaded: Loaded, layout: Layout, data: Any, steps: int, cost: tuple[in
         "versions": provenance.versions(),
         "problems": list(data.problems),
     }
-
-
-def _samples(data: Any) -> int | None:
-    return getattr(data, "train_samples", None)
 
 
 def initialisation(cfg: ExperimentBase) -> str:
@@ -196,25 +192,17 @@ def train(loaded: Loaded, data: Any = None) -> dict[str, Any]:
     """
     cfg = loaded.cfg
     folder = run_dir(cfg)
-    first_rank = _rank() == 0
-    if first_rank and (done := _done_before(cfg, folder)):
+    if first_rank() and (done := _done_before(cfg, folder)):
         return done
     layout = plan(cfg.train)
-    resume = _resume_file(cfg, folder) if first_rank or cfg.resume else None
+    resume = _resume_file(cfg, folder) if first_rank() or cfg.resume else None
     with Signals() as signals:
         try:
             return _train(loaded, data, folder, layout, resume, signals)
         except Stopped:
             code = signals.exit_code()
-            if first_rank:
-                say(f"stopped; saved {folder / LAST}; go on with resume=auto")
+            say(f"stopped; saved {folder / LAST}; go on with resume=auto")
             sys.exit(code)
-
-
-def _rank() -> int:
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
-
-    return rank_zero_only.rank or 0
 
 
 def _done_before(cfg: ExperimentBase, folder: Path) -> dict[str, Any] | None:
@@ -278,15 +266,15 @@ def _train(
     def known() -> dict[str, Any]:
         return {"hours": hours(), "wandb_id": wandb_id, "accumulate": layout.accumulate, "world": layout.world}
 
-    first_rank = _rank() == 0
+    first = first_rank()
     file = MetricsFile(folder)
-    facts = _facts(loaded, layout, data, int(note.get("step", 0)), cost) if first_rank else {}
-    if first_rank:
+    facts = _facts(loaded, layout, data, int(note.get("step", 0)), cost) if first else {}
+    if first:
         _open_folder(cfg, folder, facts)
         file.keep_until(int(note.get("step", 0)), evaluated=note.get("evaluated_step") == note.get("step"))
         _announce(loaded, layout, data, facts, folder, resume, note)
     off = dataclasses.replace(cfg, log=dataclasses.replace(cfg.log, wandb="off"))
-    wandb = Wandb(cfg if first_rank else off, folder, wandb_id)
+    wandb = Wandb(cfg if first else off, folder, wandb_id)
     recorder = Recorder(cfg, file, wandb)
     evaluator = Evaluator(cfg, cfg.joint_set())
     keeper = Keeper(cfg, folder, evaluator, signals, known, recorder)
@@ -298,7 +286,7 @@ def _train(
     exit_code = 1
     try:
         _fit(trainer, module, data, cfg, resume)
-        if first_rank:
+        if first:
             result = _finish(facts, keeper, evaluator, data, cfg, folder, trainer, hours())
             wandb.summary(summary(result))
         exit_code = 0
@@ -308,10 +296,10 @@ def _train(
     except NonFiniteLoss as error:
         raise _nan_guard(error, folder) from None
     finally:
-        if first_rank and exit_code:
+        if first and exit_code:
             _note_failure(folder, facts, hours())
         wandb.finish(exit_code)
-    if not first_rank:
+    if not first:
         sys.exit(0)
     return {**result, "dir": str(folder)}
 
@@ -341,16 +329,13 @@ def _announce(
     say(f"{loaded.paper.name}: {cfg.title or cfg.name}, scale {cfg.scale}, {facts['init']} -> {folder}")
     say(
         f"{facts['params'] / 1e6:.3f} M parameters, {facts['macs'] / 1e9:.3f} GMACs at "
-        f"{'x'.join(map(str, cfg.data.input_size))}; {_samples(data)} samples of {cfg.data.name}, "
+        f"{'x'.join(map(str, cfg.data.input_size))}; {data.train_samples} samples of {cfg.data.name}, "
         f"{cfg.train.epochs} epochs; {layout.words()}"
     )
     say(
         f"learning rate {facts['lr']:.4g} = {cfg.optim.base_lr:.4g} x {cfg.train.batch} / {cfg.optim.base_batch} "
         "(global batch / base batch)"
     )
-    if facts["problems"]:
-        shown = ", ".join(facts["problems"][:5]) + (", ..." if len(facts["problems"]) > 5 else "")
-        say(f"skipped {len(facts['problems'])} images: {shown} (all in {RESULT})")
     if resume:
         say(f"resuming {resume}: step {note['step']}, {note['samples']} samples done")
         if (note["world"], note["accumulate"]) != (layout.world, layout.accumulate):
@@ -375,8 +360,8 @@ class _Overfit(LightningDataModule):
         self.data = data
         self.batches = batches
 
-    def train_dataloader(self) -> list[Any]:
-        return self.batches
+    def train_dataloader(self) -> Any:
+        return torch.utils.data.DataLoader(self.batches, batch_size=None)  # type: ignore[arg-type]
 
     def val_dataloader(self) -> Any:
         return self.data.val_dataloader()
@@ -480,7 +465,7 @@ def test(loaded: Loaded, data: Any = None) -> dict[str, Any]:
         UserError: neither is given; a file is missing or does not fit.
     """
     cfg = loaded.cfg
-    layout = plan(dataclasses.replace(cfg.train, device_batch=None))
+    layout = plan(cfg.train, testing=True)
     data = data if data is not None else build_data(cfg, layout)
     if cfg.predictions:
         return _test_predictions(loaded, data, layout, Path(cfg.predictions))
@@ -502,7 +487,7 @@ def test(loaded: Loaded, data: Any = None) -> dict[str, Any]:
     trainer.test(module, datamodule=data, verbose=False)
     scores = evaluator.scores
     assert scores is not None
-    if _rank():
+    if not first_rank():
         sys.exit(0)
     note = saved[ckpt.KEY]
     facts = _facts(loaded, layout, data, int(note["step"]), _cost(module, cfg))
@@ -522,35 +507,15 @@ def _test_predictions(loaded: Loaded, data: Any, layout: Layout, path: Path) -> 
     from repose.metrics import keypoint_ap
 
     cfg = loaded.cfg
-    results = read_results(path)
     data.prepare_data()
-    data.setup("test")
-    metrics = keypoint_ap.score(results, data.ground_truth(), cfg.joint_set(), max_people=cfg.test.max_people)
-    scores = Scores({k: float(v) for k, v in metrics.items()}, results, "", 0)
+    truth, skeleton = data.ground_truth(), cfg.joint_set()
+    results = keypoint_ap.load_results(path, truth, skeleton)
+    metrics = keypoint_ap.score(results, truth, skeleton, cfg.test.max_people)
+    scores = Scores(metrics, results, keypoint_ap.explain(metrics, truth), 0)
     folder = Path(cfg.log.dir) if cfg.log.dir else path.parent / "tests" / f"{identity(cfg)}-{path.stem}"
     facts = {**_facts(loaded, layout, data, 0, (0, 0)), "params": None, "macs": None}
     extra = {"evaluated": {"predictions": str(path)}, "hours": 0.0}
     return _write_test(loaded, data, folder, facts, scores, extra)
-
-
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """A COCO results file.
-
-    Raises:
-        UserError: missing, not JSON, or not a list of results; names what is wrong.
-    """
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"predictions={path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"predictions={path}: not valid JSON ({error})") from None
-    if not isinstance(results, list):
-        raise UserError(f"predictions={path}: must hold a list of COCO results")
-    for i, row in enumerate(results):
-        if missing := {"image_id", "keypoints", "score"} - (row.keys() if isinstance(row, dict) else set()):
-            raise UserError(f"predictions={path}: result {i} lacks {', '.join(sorted(missing))}")
-    return results
 
 
 def _write_test(

@@ -130,7 +130,9 @@ class Cell:
         ]
 
 
-def cell(table: Table, row: Row, choice: Choice, number: int = 0, scale: str | None = None) -> Cell:
+def cell(
+    table: Table, row: Row, choice: Choice, number: int = 0, scale: str | None = None, parent: Cell | None = None
+) -> Cell:
     """Resolve one row.
 
     Args:
@@ -139,12 +141,14 @@ def cell(table: Table, row: Row, choice: Choice, number: int = 0, scale: str | N
         choice: from the command line.
         number: which seed.
         scale: resolve at this scale instead of the choice's (the paper's, to count its cost).
+        parent: of an eval row, where it is resolved already.
 
     Raises:
         UserError: a setting that the schema does not know; names file and line.
     """
     choice = replace(choice, scale=scale) if scale else choice
-    parent = cell(table, table.rows[row.reuse], choice, number) if row.reuse else None
+    if row.reuse and parent is None:
+        parent = cell(table, table.rows[row.reuse], choice, number)
     row_layers = table.layers(row, choice.scale)
     data = choice.data or table.data_of(row, choice.scale)
     words = [f"scale={choice.scale}", *([f"data={data}"] if data else []), *choice.settings]
@@ -171,10 +175,12 @@ def at_scale(row: Row, scale: str) -> bool:
 
 def cells(table: Table, choice: Choice) -> dict[str, list[Cell]]:
     """Row id -> its runs (one per seed); empty for rows that are never run, or not at this scale."""
-    return {
-        row.id: [cell(table, row, choice, n) for n in range(choice.seeds)] if _runs(table, row, choice.scale) else []
-        for row in table.rows.values()
-    }
+    found: dict[str, list[Cell]] = {}
+    for row in sorted(table.rows.values(), key=lambda r: bool(r.reuse)):  # what is tested comes before its tests
+        above = found[row.reuse] if row.reuse else [None] * choice.seeds
+        runs = _runs(table, row, choice.scale)
+        found[row.id] = [cell(table, row, choice, n, parent=above[n]) for n in range(choice.seeds)] if runs else []
+    return {row_id: found[row_id] for row_id in table.rows}
 
 
 def _runs(table: Table, row: Row, scale: str) -> bool:

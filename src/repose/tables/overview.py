@@ -54,7 +54,9 @@ def captions(paper: str) -> list[Caption]:
         for n, row in enumerate(reader, 2):
             caption = Caption(row["item"], row["title"], row["numbers"] == "yes", row["table"], row["reason"])
             if caption.numbers and not (caption.table or caption.reason):
-                raise UserError(f"{path}:{n}: {caption.item} has numbers: give its table, or the reason why it has none")
+                raise UserError(
+                    f"{path}:{n}: {caption.item} has numbers: give its table, or the reason why it has none"
+                )
             found.append(caption)
     return found
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from repose.errors import UserError
 from repose.tables.cells import Cell
@@ -55,10 +58,31 @@ def tasks(cells: Iterable[Cell], changed: Changed) -> list[Task]:
     ]
 
 
+def check_published(cells: Iterable[Cell]) -> None:
+    """Refuse a published checkpoint that is missing or is another file than the table's.
+
+    Raises:
+        UserError: names the file, and says where it comes from.
+    """
+    for cell in unique(cells):
+        row = cell.row
+        if row.kind != "published":
+            continue
+        path = Path(row.checkpoint)
+        if not path.is_file():
+            raise UserError(
+                f"{cell.table.path}: row {row.label!r} needs {path}: {row.source or 'put the checkpoint there'}"
+            )
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != row.sha256:
+            raise UserError(f"{path}: sha256 {found[:12]}..., the table {cell.table.name} wants {row.sha256[:12]}...")
+
+
 def one_index(cells: Sequence[Cell], index: int) -> list[Cell]:
     """The i-th training of a table and the rows that test it: one task of a SLURM array.
 
-    The order is the table's own and does not change as rows get measured, so that every task of the array gets another row.
+    The order is the table's own and does not change as rows get measured: every task of the array gets another row.
 
     Raises:
         UserError: there is no such row; says how many there are.
@@ -93,7 +117,8 @@ def plan(table: Table, runs: Mapping[str, Sequence[Cell]], states: Mapping[str, 
         runs: row id -> cells.
         states: by cell key.
     """
-    done = [float(s.result["hours"]) for s in states.values() if s.status == "measured" and s.result and "hours" in s.result]
+    measured = [s.result for s in states.values() if s.status == "measured" and s.result]
+    done = [float(r["hours"]) for r in measured if r.get("hours")]
     seen: dict[str, str] = {}
     found: list[PlanLine] = []
     for row in table.rows.values():
@@ -116,19 +141,21 @@ def plan(table: Table, runs: Mapping[str, Sequence[Cell]], states: Mapping[str, 
             hours = row.hours.get(cell.choice.scale)
             if hours is None and done and verb == "train":
                 hours = statistics.median(done)
-            found.append(PlanLine(label, f"{verb}{test_of} ({state})", hours, f"repose {' '.join(command_of(cell))}"))
+            found.append(PlanLine(label, f"{verb}{test_of} ({state})", hours, f"repose {shlex.join(command_of(cell))}"))
     return found
 
 
 def missing_data(cells: Iterable[Cell]) -> list[str]:
     """Data sets that the runs need and that are not here; each with what to do. Drawn ones are made on first use."""
-    from repose.data.roots import find_root
+    from repose.data.roots import data_file, find_root
 
     found: dict[str, None] = {}
     for cell in cells:
         data = cell.loaded.cfg.data
         try:
-            find_root(data)
+            root = find_root(data, cell.loaded.cfg.joint_set())
+            for key in ("train_json", "val_json", *(("detections",) if data.boxes == "detections" else ())):
+                data_file(root, str(getattr(data, key)), f"data.{key}", data)
         except UserError as error:
             drawn = f"{data.name}: drawn on first use"
             found[drawn if data.synthetic is not None else str(error)] = None

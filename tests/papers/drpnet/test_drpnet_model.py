@@ -149,7 +149,7 @@ def test_centres_are_clamped_for_the_roi_alone():
 
 def test_coordinates_stay_in_float32_under_autocast():
     torch.manual_seed(0)
-    net = DRPNet(TINY, 17).eval()
+    net = DRPNet(replace(TINY, coarse=Coarse(init_std=1.0)), 17).eval()
     image = torch.randn(2, 3, 96, 72)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         features = net.features(image)

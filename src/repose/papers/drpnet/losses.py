@@ -53,5 +53,4 @@ def visible(targets: Targets) -> Tensor:
 
 
 def _mean(each_BK: Tensor, weight_BK: Tensor, count: Tensor) -> Tensor:
-    # where(), not a product: a joint without label may lie anywhere, and 0 * inf is nan
-    return torch.where(weight_BK > 0, each_BK, torch.zeros_like(each_BK)).sum() / count
+    return (each_BK * weight_BK).sum() / count

@@ -104,6 +104,8 @@ def encode(batch: Batch, k: int, progress: float = 1.0) -> Targets:
     size_2 = torch.tensor(batch.input_wh, device=device)
     in_crop_BK = ((point_BK2 >= -EDGE) & (point_BK2 <= size_2 - EDGE)).all(-1)
     weight_BK = ((joint_BK3[..., 2] > 0) & in_crop_BK).float()
+    # Where a joint without label lies means nothing, not even when it is nan: no gradient may see it.
+    point_BK2 = torch.where(weight_BK[..., None] > 0, point_BK2, torch.zeros_like(point_BK2))
     return Targets(point_BK2, weight_BK, batch.seed_B, ann_id_B, person_B, batch.input_wh, progress)
 
 

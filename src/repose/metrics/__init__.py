@@ -1,0 +1,1 @@
+"""AP, error kinds, confidence intervals, cost."""

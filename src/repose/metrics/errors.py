@@ -1,0 +1,116 @@
+"""Where the error lies: per-joint similarity, and its kinds after Ronchi and Perona (ICCV 2017).
+
+Each labelled joint of a matched person is one of: good (keypoint similarity at least 0.85 to its own joint), jitter (at
+least 0.5), inversion (near the mirrored joint of the same person), swap (near that joint, or its mirror, of another
+person), miss (near none). Shapes: N poses, M people of one image, K joints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from repose.ops.oks import keypoint_similarity, oks
+from repose.skeleton import Skeleton
+
+KINDS: Final = ("good", "jitter", "inversion", "swap", "miss")
+_GOOD: Final = 0.85
+_NEAR: Final = 0.5
+"""Keypoint similarity of Ronchi and Perona's classes."""
+_MATCH: Final = 0.1
+"""OKS that a pose needs to belong to a person at all (theirs)."""
+
+
+def analyse(
+    results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str, Any], skeleton: Skeleton
+) -> dict[str, Any]:
+    """Match poses to people (best score first, by OKS) and classify each labelled joint.
+
+    Args:
+        results: COCO keypoint results.
+        ground_truth: COCO-format dict of the evaluated images.
+        skeleton: joints of both.
+
+    Returns:
+        `people` (labelled, not crowd), `matched`, `kinds` (share of labelled joints of matched people), `joints`: name ->
+        `n`, `similarity` (mean keypoint similarity) and the shares of that joint; ready for result.json.
+    """
+    truth: dict[int, list[Mapping[str, Any]]] = {}
+    for annotation in ground_truth["annotations"]:
+        if annotation.get("num_keypoints") and not annotation.get("iscrowd"):
+            truth.setdefault(int(annotation["image_id"]), []).append(annotation)
+    poses: dict[int, list[Mapping[str, Any]]] = {}
+    for result in sorted(results, key=lambda r: -float(r["score"])):
+        poses.setdefault(int(result["image_id"]), []).append(result)
+
+    counts_KC = torch.zeros(skeleton.k, len(KINDS), dtype=torch.int64)
+    similarity_K = torch.zeros(skeleton.k, dtype=torch.float64)
+    matched = 0
+    for image, people in truth.items():
+        if image not in poses:
+            continue
+        pose_NK3, gt_MK3 = _joints(poses[image], skeleton.k), _joints(people, skeleton.k)
+        area_M = torch.tensor([float(p["area"]) for p in people], dtype=torch.float64)
+        for n, m in _match(oks(pose_NK3[..., :2], gt_MK3, area_M, skeleton.sigmas)):
+            matched += 1
+            kind_K, similar_K = _classify(pose_NK3[n, :, :2], m, gt_MK3, area_M, skeleton)
+            labelled = gt_MK3[m, :, 2] > 0
+            counts_KC[labelled] += torch.nn.functional.one_hot(kind_K, len(KINDS))[labelled]
+            similarity_K[labelled] += similar_K[labelled]
+
+    n_K = counts_KC.sum(1)
+    return {
+        "people": sum(len(p) for p in truth.values()),
+        "matched": matched,
+        "kinds": _shares(counts_KC.sum(0)),
+        "joints": {
+            name: {"n": int(n_K[i]), "similarity": float(similarity_K[i] / max(int(n_K[i]), 1)), **_shares(counts_KC[i])}
+            for i, name in enumerate(skeleton.joints)
+        },
+    }
+
+
+def _joints(rows: Sequence[Mapping[str, Any]], k: int) -> Tensor:
+    return torch.tensor([r["keypoints"] for r in rows], dtype=torch.float64).view(len(rows), k, 3)
+
+
+def _match(oks_NM: Tensor) -> list[tuple[int, int]]:
+    """Each pose, best score first, takes the free person it is most similar to."""
+    pairs: list[tuple[int, int]] = []
+    left = oks_NM.clone()
+    for n in range(left.shape[0]):
+        best, m = left[n].max(0)
+        if best >= _MATCH:
+            pairs.append((n, int(m)))
+            left[:, m] = -1
+    return pairs
+
+
+def _classify(
+    pose_K2: Tensor, m: int, gt_MK3: Tensor, area_M: Tensor, skeleton: Skeleton
+) -> tuple[Tensor, Tensor]:
+    """Kind of each joint of one pose matched to person m, and its similarity to its own joint; (K,) each."""
+    flip = torch.tensor(skeleton.flip_index)
+    point_1K2 = pose_K2[None]
+    scale = area_M[m].expand(len(area_M))  # the matched person's scale, also for distances to others
+    own_MK = keypoint_similarity(point_1K2, gt_MK3[..., :2], scale, skeleton.sigmas) * (gt_MK3[..., 2] > 0)
+    mirrored = gt_MK3[:, flip]
+    mirror_MK = keypoint_similarity(point_1K2, mirrored[..., :2], scale, skeleton.sigmas) * (mirrored[..., 2] > 0)
+    mirror_MK = mirror_MK * (flip != torch.arange(skeleton.k))  # the nose has no mirror image to be taken for
+    others = torch.arange(len(area_M)) != m
+    another_K = torch.cat([own_MK[others], mirror_MK[others]]).amax(0) if others.any() else torch.zeros(skeleton.k)
+    own_K = own_MK[m]
+    kind_K = torch.full((skeleton.k,), KINDS.index("miss"))
+    kind_K[another_K >= _NEAR] = KINDS.index("swap")
+    kind_K[mirror_MK[m] >= _NEAR] = KINDS.index("inversion")
+    kind_K[own_K >= _NEAR] = KINDS.index("jitter")
+    kind_K[own_K >= _GOOD] = KINDS.index("good")
+    return kind_K, own_K
+
+
+def _shares(counts_C: Tensor) -> dict[str, float]:
+    total = max(int(counts_C.sum()), 1)
+    return {kind: float(n) / total for kind, n in zip(KINDS, counts_C.tolist(), strict=True)}

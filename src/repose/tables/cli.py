@@ -1,0 +1,253 @@
+"""`repose table` and `repose sweep`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from repose.config import experiments_root
+from repose.errors import UserError
+from repose.tables import plan as plans
+from repose.tables import publish as published
+from repose.tables import sweep as sweeps
+from repose.tables.cells import Cell, Choice, add_row, at_scale, cell, cells, choose
+from repose.tables.numbers import Counted
+from repose.tables.overview import overview, print_overview
+from repose.tables.render import print_report, to_json, write_files
+from repose.tables.report import Report, build, shown
+from repose.tables.runner import Jobs, Task, parse_gpus, run_tasks
+from repose.tables.schema import Table, find_tables
+from repose.tables.state import Changed, State, changed_since, state_of
+
+
+def table(words: list[str], flags: argparse.Namespace) -> int:
+    """Print a paper's table, after running what is missing if `--run` asks for it.
+
+    Args:
+        words: the table's name and `key=value` tokens; no name lists every table.
+        flags: json, run, plan, gpus, index, add, publish.
+
+    Returns:
+        0; 1 where a row failed.
+    """
+    changed = changed_since()
+    if not words or "=" in words[0]:
+        return _list(choose(words), changed, flags)
+    choice = choose(words[1:])
+    tables = find_tables(words[0])
+    if flags.add:
+        tables = [add_row(t, flags.add) for t in tables]
+    if flags.plan:
+        return _plan(tables, choice, changed, flags)
+    failed = 0
+    if flags.run or flags.index is not None:
+        failed = sum(_run(t, choice, changed, flags) for t in tables)
+    reports = [_report(t, choice, changed) for t in tables]
+    for report in reports:
+        _show(report, flags)
+        if flags.publish:
+            _publish(report)
+    if flags.json:
+        print(json.dumps(_one(reports)))
+    elif not flags.add:
+        _next(words[0], tables, choice)
+    return 1 if failed else 0
+
+
+def _list(choice: Choice, changed: Changed, flags: argparse.Namespace) -> int:
+    for name in ("run", "plan", "gpus", "index", "add", "publish"):
+        if getattr(flags, name):
+            raise UserError(f"table: --{name} needs a table: repose table drpnet/3 --{name}")
+    entries = overview(choice, changed)
+    if flags.json:
+        print(json.dumps({"rows": [e.__dict__ for e in entries]}))
+    else:
+        print_overview(entries)
+    return 0
+
+
+def _report(table: Table, choice: Choice, changed: Changed) -> Report:
+    return build(table, choice, changed, Counted(runs_of(table, choice)), published.read_published(table, choice.scale))
+
+
+def runs_of(table: Table, choice: Choice) -> Path:
+    """Folder of all runs (`log.runs`), as the table's first run has it."""
+    row = next((r for r in table.rows.values() if r.kind == "train" and at_scale(r, choice.scale)), None)
+    return Path(cell(table, row, choice).loaded.cfg.log.runs if row else "runs")
+
+
+def _show(report: Report, flags: argparse.Namespace) -> None:
+    files = write_files(report, runs_of(report.table, report.choice))
+    if not flags.json:
+        print_report(report)
+        print(f"written: {', '.join(map(str, files))}")
+
+
+def _publish(report: Report) -> None:
+    added = published.publish(report)
+    what = f"added {', '.join(added)}" if added else "nothing new"
+    print(f"{published.results_file(report.table)}: {what}", file=sys.stderr)
+    readme = experiments_root().parent / "README.md"
+    if readme.is_file() and published.update_blocks(readme):
+        print(f"{readme}: results blocks updated", file=sys.stderr)
+
+
+def _one(reports: Sequence[Report]) -> dict[str, Any]:
+    """One JSON object: a single table's own, or the parts' rows in one list, each naming its table."""
+    found = [to_json(r) for r in reports]
+    if len(found) == 1:
+        return found[0]
+    rows = [{"table": one["table"], **row} for one in found for row in one["rows"]]
+    claims = [c for one in found for c in one["claims"]]
+    return {"tables": [one["table"] for one in found], "rows": rows, "claims": claims}
+
+
+def _next(name: str, tables: Sequence[Table], choice: Choice) -> None:
+    changed_key = next((k for t in tables for r in t.rows.values() for k in _example(r.set)), "seed=22")
+    words = " ".join(choice.words)
+    print(f"a row of your own: repose table {name} --run {words} --add {changed_key}")
+
+
+def _example(values: dict[str, Any], prefix: str = "") -> list[str]:
+    """A setting like those of the rows, with another number."""
+    found: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found += _example(value, f"{prefix}{key}.")
+        elif isinstance(value, int) and not isinstance(value, bool):
+            found.append(f"{prefix}{key}={value + 6}")
+        elif isinstance(value, float):
+            found.append(f"{prefix}{key}={value * 0.75:g}")
+    return found
+
+
+# --- running -------------------------------------------------------------------------------------------------------
+
+
+def _wanted(table: Table, choice: Choice, flags: argparse.Namespace) -> list[Cell]:
+    """The cells to run: all, with --add the new row alone, with --index one training and what tests it."""
+    runs = cells(table, choice)
+    ids = ["yours"] if flags.add else list(runs)
+    found = [c for i in ids for c in runs[i]]
+    if flags.index is None:
+        return found
+    if not str(flags.index).isdigit():
+        raise UserError(f"--index {flags.index}: give a whole number")
+    return plans.one_index(found, int(flags.index))
+
+
+def _run(table: Table, choice: Choice, changed: Changed, flags: argparse.Namespace) -> int:
+    """Run a table's rows; returns how many failed."""
+    wanted = _wanted(table, choice, flags)
+    plans.check_published(wanted)
+    gpus = parse_gpus(flags.gpus)
+    todo = plans.tasks(wanted, changed)
+    before = {t.key for t in todo if t.judge().status == "measured"}
+    if before:
+        _say(f"{table.name}: {len(before)} of {len(todo)} runs are measured already")
+    states = run_tasks(todo, Jobs(gpus=gpus, on_done=lambda t, s: _done(t, s, t.key in before)))
+    return sum(s.status in ("failed", "not run") for s in states.values())
+
+
+def _done(task: Task, state: State, before: bool) -> None:
+    """A line as each row ends."""
+    if before and state.status == "measured":
+        return
+    result = state.result or {}
+    ap = (result.get("metrics") or {}).get("AP") if state.status == "measured" else None
+    hours = float(result.get("hours") or 0)
+    took = f", {60 * hours:.1f} min" if hours else ""
+    _say(f"{task.label}: {state if ap is None else f'AP {100 * ap:.1f}{took}'}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+# --- plan ----------------------------------------------------------------------------------------------------------
+
+
+def _plan(tables: Sequence[Table], choice: Choice, changed: Changed, flags: argparse.Namespace) -> int:
+    found: list[dict[str, Any]] = []
+    hours, unknown = 0.0, 0
+    missing: list[str] = []
+    for one in tables:
+        runs = cells(one, choice)
+        states = {c.key: state_of(c, changed) for c in plans.unique(c for r in runs.values() for c in r)}
+        for line in plans.plan(one, runs, states):
+            found.append({"table": one.name, **line.__dict__})
+            hours += line.hours or 0.0
+            unknown += line.hours is None and line.what.startswith("train")
+        missing += [m for m in plans.missing_data(c for r in runs.values() for c in r) if m not in missing]
+    if flags.json:
+        print(json.dumps({"rows": found, "hours": hours, "unknown": unknown, "missing_data": missing}))
+        return 0
+    for row in found:
+        took = f", about {row['hours']:.3g} h" if row["hours"] is not None else ""
+        print(f"{row['table']} {row['label']}: {row['what']}{took}")
+        if row["command"]:
+            print(f"    {row['command']}")
+    print(f"in all about {hours:.3g} h" + (f", and {unknown} trainings of unknown length" if unknown else ""))
+    for text in missing:
+        print(f"data: {text}")
+    return 0
+
+
+# --- sweeps --------------------------------------------------------------------------------------------------------
+
+
+def sweep(words: list[str], flags: argparse.Namespace) -> int:
+    """Run a W&B sweep file here.
+
+    Args:
+        words: the file and `key=value` tokens, which win over the file's.
+        flags: json, jobs, index, dry_run.
+
+    Returns:
+        0; 1 where a run failed.
+    """
+    if not words or "=" in words[0]:
+        raise UserError("sweep: name a sweep file, for example: repose sweep sweeps/drpnet-roi-size.yaml")
+    one = sweeps.load_sweep(Path(words[0]))
+    runs = sweeps.runs(one, words[1:])
+    if flags.index is not None:
+        if not str(flags.index).isdigit() or int(flags.index) >= len(runs):
+            raise UserError(f"--index {flags.index}: this sweep has {len(runs)} runs, 0 to {len(runs) - 1}")
+        runs = [runs[int(flags.index)]]
+    jobs = flags.jobs or "1"
+    if not str(jobs).isdigit() or int(jobs) < 1:
+        raise UserError(f"--jobs {jobs}: give a whole number above 0")
+    changed = changed_since()
+    todo = sweeps.tasks(one, runs, changed)
+    if flags.dry_run:
+        for task in todo:
+            print(f"repose {shlex.join(task.words)}")
+        return 0
+    before = {t.key for t in todo if t.judge().status == "measured"}
+    say = Jobs(jobs=int(jobs), on_done=lambda t, s: _done(t, s, t.key in before))
+    states = run_tasks(todo, say)
+    rows = [_sweep_row(t, states[t.key], one.metric) for t in todo]
+    if flags.json:
+        print(json.dumps({"sweep": str(one.path), "table": one.table, "rows": rows}))
+    else:
+        for row in rows:
+            value = row["measured"]
+            print(f"{row['label']}: {shown('AP', value['AP']) if value else row['status']}")
+        if one.table:
+            print(f"the table of these runs: repose table {one.table} {' '.join(_overlays(words[1:]))}".rstrip())
+    return 1 if any(s.status == "failed" for s in states.values()) else 0
+
+
+def _sweep_row(task: Task, state: State, metric: str) -> dict[str, Any]:
+    values = (state.result or {}).get("metrics") if state.status == "measured" else None
+    keep = {k: v for k, v in (values or {}).items() if k in ("AP", metric)}
+    return {"label": task.label, "status": str(state), "measured": keep or None, "folder": str(task.folder)}
+
+
+def _overlays(words: Sequence[str]) -> list[str]:
+    return [w for w in words if w.startswith(("scale=", "data="))]

@@ -1,0 +1,258 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from table_kit import FAKE, TABLE, Numbers, flags, same, smoke, write_table
+
+from repose.errors import UserError
+from repose.tables import claims, cli, plan, publish, runner
+from repose.tables.cells import Choice, cells
+from repose.tables.claims import Interval, judge_counted, judge_measured, over_seeds
+from repose.tables.render import below, columns, csv_text, markdown, print_report, to_json
+from repose.tables.report import Report, build, protocol_differs
+from repose.tables.runner import Jobs, run_tasks
+from repose.tables.schema import Table
+
+
+@pytest.fixture(autouse=True)
+def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "PROGRAM", FAKE)
+    monkeypatch.setenv("FAKE_AP", json.dumps({"5": 0.40, "7": 0.45, "9": 0.44}))
+
+
+def run_all(table: Table, choice: Choice) -> Report:
+    run_tasks(plan.tasks([c for f in cells(table, choice).values() for c in f], same), Jobs(say=lambda line: None))
+    return build(table, choice, same, Numbers(), publish.read_published(table, choice.scale))
+
+
+@pytest.fixture
+def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An experiments folder with one table; configs still come from the repository."""
+    import repose.tables.overview as overview
+    import repose.tables.schema as schema
+
+    for module in (schema, publish, overview, cli):
+        monkeypatch.setattr(module, "experiments_root", lambda: tmp_path / "experiments")
+    monkeypatch.setattr(cli, "changed_since", lambda: same)
+    monkeypatch.setattr(cli, "Counted", lambda runs: Numbers())
+    write_table(tmp_path / "experiments")
+    return tmp_path / "experiments"
+
+
+def test_a_scaled_table(tmp_path: Path) -> None:
+    report = run_all(write_table(tmp_path), smoke(tmp_path / "runs"))
+    lines = {x.row.id: x for x in report.lines}
+    assert {i: x.status for i, x in lines.items()} == {
+        "five": "measured", "seven": "measured", "again": "measured", "coarse": "measured",
+        "big": "not run at smoke", "other": "quoted",
+    }  # fmt: skip
+    assert lines["five"].values["AP"] == pytest.approx(0.40)
+    assert lines["seven"].values == lines["again"].values
+    assert lines["five"].difference is None  # another scale is never subtracted
+    notes = "\n".join(report.notes)
+    assert "no difference to the paper is given: scale smoke is not the paper's" in notes
+    assert "model.backbone.name cspnext_m -> cspnext_tiny" in notes
+    assert "data.input_size 256x192 -> 96x72" in notes
+    assert "roi_inside: 5x5 0.9, 7x7 0.9" in notes
+    assert "does not show: the paper's AP" in notes
+    assert "HRNet: quoted from its own paper" in notes
+    assert report.protocol == [
+        "data synthetic, boxes gt, flip yes, OKS area annotation, init scratch, input 96x72, scale smoke"
+    ]
+    assert [v.word for _, v in report.verdicts] == ["confirmed"]  # 0.45 - 0.40 = 0.05 +- 0.03
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_it_fits_the_terminal(tmp_path: Path, width: int) -> None:
+    report = run_all(write_table(tmp_path), smoke(tmp_path / "runs"))
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_report(report, console)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= width
+    for part in ("5x5", "73.5", "40.0 [38.0, 42.0]", "measured", "quoted", "claim: 7x7 beats 5x5: confirmed", "2.16"):
+        assert part in text
+    assert ("ours AP50" in text) == (width == 140)
+
+
+def test_files_and_json(tmp_path: Path) -> None:
+    report = run_all(write_table(tmp_path), smoke(tmp_path / "runs"))
+    rows = csv_text(report).splitlines()
+    assert rows[0].startswith("id,label,kind,status,paper_AP,paper_AP50,paper_GFLOPs,paper_params,AP,AP50,AP_low")
+    assert rows[1].startswith("five,5x5,train,measured,73.5,,2.05,14.8,40.0,40.0,38.0,42.0,,2.16,14.9,1")
+    assert "| 5x5 | 73.5 | 40.0 [38.0, 42.0] | – |" in markdown(report)
+    one = json.loads(json.dumps(to_json(report)))
+    assert one["table"] == "drpnet/9"
+    five, *_, other = one["rows"]
+    assert five["measured"]["AP"] == 40.0
+    assert {"id", "label", "kind", "paper", "measured", "status"} <= five.keys()
+    assert (other["kind"], other["measured"], other["status"]) == ("quoted", None, "quoted")
+    assert one["claims"][0]["verdict"] == "confirmed"
+
+
+def test_difference_only_under_the_papers_protocol(tmp_path: Path) -> None:
+    table = write_table(tmp_path)
+    result = {
+        "data": {"name": "coco-val2017"}, "box_source": "detections: boxes.json", "flip": True, "oks_area": "annotation",
+    }  # fmt: skip
+    paper = Choice("paper")
+    assert protocol_differs(table, paper, result) == ""
+    assert "scale mini is not the paper's" in protocol_differs(table, Choice("mini"), result)
+    assert "boxes: gt" in protocol_differs(table, paper, {**result, "box_source": "gt"})
+    assert "flip test no" in protocol_differs(table, paper, {**result, "flip": False})
+    assert "coco-lite" in protocol_differs(table, paper, {**result, "data": {"name": "coco-lite"}})
+    assert "OKS area box*0.53" in protocol_differs(table, paper, {**result, "oks_area": "box*0.53"})
+
+
+def test_a_full_size_table_has_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_DATA", "coco-val2017")
+    monkeypatch.setenv("FAKE_BOXES", "detections: a.json")
+    monkeypatch.setenv("FAKE_AP", json.dumps({"5": 0.741}))
+    choice = replace(smoke(tmp_path / "runs"), scale="paper")
+    report = run_all(write_table(tmp_path), choice)
+    lines = {x.row.id: x for x in report.lines}
+    assert lines["five"].difference == pytest.approx(0.6)
+    assert lines["big"].status == "measured"
+    assert not any("scaled for" in n for n in report.notes)
+
+
+def test_seeds(tmp_path: Path) -> None:
+    report = run_all(write_table(tmp_path), smoke(tmp_path / "runs", "seeds=3"))
+    five = report.lines[0]
+    assert five.seeds == 3
+    assert five.values["AP"] == pytest.approx(0.41)  # 0.40, 0.41, 0.42
+    assert five.interval is not None
+    # t(2) * 0.01 / sqrt(3) = 4.303 * 0.0057735 = 0.024843; with the bootstrap's 0.02: sqrt(...) = 0.031893
+    assert five.interval.low == pytest.approx(0.41 - 0.031893, abs=1e-5)
+    _, verdict = report.verdicts[0]
+    assert verdict.reason.endswith("over 3 seeds")
+    assert verdict.word == "confirmed"
+
+
+def test_verdicts() -> None:
+    assert judge_measured(Interval(0.02, 0.001, 0.04), (0.4, 0.38), 1).word == "confirmed"
+    assert judge_measured(Interval(0.02, -0.001, 0.04), (0.4, 0.38), 1).word == "undecided"
+    assert judge_measured(Interval(-0.02, -0.04, -0.001), (0.4, 0.42), 1).word == "refuted"
+    floor = judge_measured(Interval(0.02, 0.01, 0.03), (0.04, 0.02), 1)
+    assert (floor.word, "floor" in floor.reason) == ("undecided", True)
+    assert judge_counted(1.332, 1.116, "G").word == "refuted"
+    assert judge_counted(1.1, 1.3, "G").word == "confirmed"
+    assert judge_counted(None, 1.3, "G").word == "undecided"
+    one = Interval(0.5, 0.4, 0.6)
+    assert over_seeds([one]) == one
+    two = over_seeds([Interval(0.05, 0.04, 0.06), Interval(0.01, 0.0, 0.02)])
+    assert two.low < 0 < two.high  # two seeds that disagree decide nothing
+    assert claims.FLOOR == 0.05
+
+
+def test_floor_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_AP", json.dumps({"5": 0.01, "7": 0.04}))
+    report = run_all(write_table(tmp_path), smoke(tmp_path / "runs"))
+    assert report.lines[0].floor
+    assert "floor" in dict(columns(report, True))["ours AP [95 %]"][0]
+    assert report.verdicts[0][1].word == "undecided"
+    assert any("floor" in text for text in below(report))
+
+
+def test_published_rows_stand_apart_and_are_only_appended(tmp_path: Path, experiments: Path) -> None:
+    table = write_table(experiments)
+    choice = smoke(tmp_path / "runs")
+    with pytest.raises(UserError, match="no row of drpnet/9 is measured at scale smoke"):
+        publish.publish(build(table, choice, same, Numbers(), {}))
+    report = run_all(table, choice)
+    assert publish.publish(report) == ["5x5", "7x7", "the default", "coarse points"]
+    file = experiments / "drpnet" / "results" / "table-9.csv"
+    first = file.read_text()
+    assert publish.publish(report) == []
+    assert file.read_text() == first
+    more = replace(report, lines=[replace(report.lines[0], values={"AP": 0.5})])
+    assert publish.publish(more) == ["5x5"]
+    assert file.read_text().startswith(first)
+    elsewhere = build(table, smoke(tmp_path / "other"), same, Numbers(), publish.read_published(table, "smoke"))
+    five = elsewhere.lines[0]
+    assert (five.status, dict(five.values)) == ("not run", {})  # never stands in for a measurement
+    assert [p["AP"] for p in five.published] == ["40.0", "50.0"]
+    assert five.published[-1]["commit"] == "abc1234def"
+    assert dict(columns(elsewhere, True))["published"][0] == "50.0 (abc1234, a fake machine)"
+    assert publish.read_published(table, "mini") == {}
+    file.write_text("date,row\n")
+    with pytest.raises(UserError, match="restore the file"):
+        publish.read_published(table, "smoke")
+
+
+def test_readme_blocks(tmp_path: Path, experiments: Path) -> None:
+    publish.publish(run_all(write_table(experiments), smoke(tmp_path / "runs")))
+    readme = tmp_path / "README.md"
+    readme.write_text("# A\n<!-- results:drpnet/9:smoke -->\nold\n<!-- /results -->\nB\n")
+    assert not publish.readme_blocks_current(readme)
+    assert publish.update_blocks(readme)
+    assert publish.readme_blocks_current(readme)
+    assert not publish.update_blocks(readme)
+    text = readme.read_text()
+    assert "| 5x5 | 73.5 | – | 40.0 [38.0, 42.0] | 2.05 / 2.160 | 14.8 / 14.900 | measured |" in text
+    assert "commit abc1234def" in text
+    assert text.startswith("# A\n")
+    assert text.endswith("<!-- /results -->\nB\n")
+
+
+def test_the_repositorys_readme_is_current(root: Path) -> None:
+    readme = root / "README.md"
+    if not readme.is_file():
+        pytest.skip("no README.md yet")
+    assert publish.readme_blocks_current(readme), "run `repose table --publish`, or restore the block"
+
+
+def test_command_line(tmp_path: Path, experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["drpnet/9", "scale=smoke", f"log.runs={tmp_path / 'runs'}"]
+    assert cli.table(words, flags(plan=True)) == 0
+    out = capsys.readouterr().out
+    assert "drpnet/9 5x5: train (not run)" in out
+    assert "drpnet/9 the default: nothing: the same run as 7x7" in out
+    assert "drpnet/9 coarse points: test the checkpoint of 7x7 (not run)" in out
+    assert "drpnet/9 9x9: nothing: no form of its own at this scale" in out
+    assert "drpnet/9 HRNet: nothing: quoted" in out
+
+    assert cli.table(words, flags(run=True)) == 0
+    shown = capsys.readouterr()
+    assert "drpnet/9 5x5: AP 40.0, 30.0 min" in shown.err  # as it finishes
+    assert "40.0 [38.0, 42.0]" in shown.out
+    assert f"a row of your own: repose table drpnet/9 --run {' '.join(words[1:])} --add model.roi.size=11" in shown.out
+    base = tmp_path / "runs" / "tables" / "drpnet" / "table-9-smoke"
+    assert base.with_suffix(".md").is_file()
+    assert base.with_suffix(".csv").is_file()
+
+    assert cli.table(words, flags(json=True, run=True, add="model.roi.size=9")) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert rows[-1]["id"] == "yours"
+    assert (rows[-1]["label"], rows[-1]["measured"]["AP"]) == ("yours: model.roi.size=9", 44.0)
+
+    with pytest.raises(UserError, match="--run needs a table"):
+        cli.table([], flags(run=True))
+    with pytest.raises(UserError, match="seeds=3"):
+        cli.table([*words, "seeds=many"], flags())
+    assert cli.table(["scale=smoke", words[2]], flags(json=True)) == 0
+    listed = json.loads(capsys.readouterr().out)["rows"]
+    assert listed[0]["name"] == "drpnet/9"
+    assert (listed[0]["measured"], listed[0]["total"]) == (3, 3)
+    assert listed[0]["rows"] == "5 own, 1 quoted"
+
+
+def test_a_failed_row_sets_the_exit_code(
+    tmp_path: Path, experiments: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "5")
+    words = ["drpnet/9", "scale=smoke", f"log.runs={tmp_path / 'runs'}"]
+    assert cli.table(words, flags(run=True, json=True)) == 1
+    rows = {r["id"]: r["status"] for r in json.loads(capsys.readouterr().out)["rows"]}
+    assert (rows["five"], rows["seven"]) == ("failed", "measured")
+
+
+def test_figure(tmp_path: Path) -> None:
+    from repose.tables.render import write_files
+
+    table = write_table(tmp_path, TABLE.replace("metrics:", "plot: ap-gflops\nmetrics:"))
+    files = write_files(run_all(table, smoke(tmp_path / "runs")), tmp_path / "runs")
+    assert [f.suffix for f in files] == [".md", ".csv", ".png"]
+    assert files[2].read_bytes()[:4] == b"\x89PNG"
+    assert files[2].with_suffix(".pdf").read_bytes()[:4] == b"%PDF"
