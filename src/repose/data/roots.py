@@ -1,0 +1,82 @@
+"""Where a data set lies: `data.root` absolute, below $REPOSE_DATA, or below ./data."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from repose.config import Data
+from repose.errors import UserError
+from repose.skeleton import COCO17, Skeleton
+
+VARIABLE = "REPOSE_DATA"
+"""Environment variable with the folder that holds the data sets."""
+
+
+def candidates(data: Data) -> list[Path]:
+    """Folders where the data set may lie, in the order they are looked up."""
+    name = Path(data.root or data.name).expanduser()
+    if name.is_absolute():
+        return [name]
+    outside = os.environ.get(VARIABLE)
+    return [*([Path(outside).expanduser() / name] if outside else []), Path("data") / name]
+
+
+def find_root(data: Data, skeleton: Skeleton | None = None) -> Path:
+    """The folder of the data set.
+
+    Args:
+        data: the data block.
+        skeleton: joint set; drawn data sets of different joint sets lie in different folders.
+
+    Raises:
+        UserError: it is nowhere; the message says what to download and where it goes.
+    """
+    looked = candidates(data)
+    for folder in looked:
+        if (folder / data.val_json).is_file() or (folder / data.train_json).is_file():
+            return folder
+    if data.synthetic is not None:
+        return _drawn(data, looked, skeleton or COCO17)
+    for folder in looked:
+        if folder.is_dir():
+            return folder  # The file that lacks is named by whoever opens it.
+    what = f"put {data.download} there" if data.download else "put the data set there"
+    places = " or ".join(str(p.absolute()) for p in looked)
+    raise UserError(
+        f"data.root={data.root or data.name}: no such folder {places}; {what}, or set data.root or ${VARIABLE}"
+    )
+
+
+def _drawn(data: Data, looked: list[Path], skeleton: Skeleton) -> Path:
+    # Each set of options has its own folder, so that changed options are drawn anew and never meet yesterday's people.
+    options = asdict(data.synthetic)  # type: ignore[arg-type]
+    if skeleton.joints != COCO17.joints:
+        options["joints"] = skeleton.joints
+    key = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:10]
+    for folder in looked:
+        if (folder / key).is_dir():
+            return folder / key
+    return looked[0] / key
+
+
+def data_file(root: Path, name: str, key: str, data: Data) -> Path:
+    """A file of the data set.
+
+    Args:
+        root: the data set's folder.
+        name: the file below it (or an absolute path).
+        key: config key that names it, for the message.
+        data: the data block.
+
+    Raises:
+        UserError: no such file.
+    """
+    file = root / name
+    if not file.is_file():
+        hint = f"; put {data.download} into {root}" if data.download else f"; correct {key}"
+        raise UserError(f"{key}: no file {file}{hint}")
+    return file
