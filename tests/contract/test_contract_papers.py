@@ -40,7 +40,7 @@ class Facts:
     sizes: dict[str, tuple[int, float]]
     alternatives: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     skip: dict[str, str] = field(default_factory=dict)
-    steps: int = 50
+    steps: int = 80
     lr: float = 3e-3
 
 

@@ -114,7 +114,7 @@ def test_keypoints_of_another_skeleton(folder):
     with pytest.raises(UserError, match=r"has 3 keypoints \(nose, left_hand, right_hand\).*'coco17' has 17"):
         _read(folder, COCO17)
     turned = Skeleton("k3", ("nose", "right_hand", "left_hand"), (("left_hand", "right_hand"),), (), (0.1, 0.1, 0.1))
-    with pytest.raises(UserError, match="keypoint 1 is 'left_hand'.*'right_hand'"):
+    with pytest.raises(UserError, match=r"keypoint 1 is 'left_hand'.*'right_hand'"):
         _read(folder, turned)
     folder.joints = ()
     folder.person(1, JOINTS[:2], [5.0, 6.0, 20.0, 30.0])

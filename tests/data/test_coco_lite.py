@@ -87,7 +87,7 @@ def test_masks_of_real_people_overlap_their_boxes(coco_lite):
 
 
 def test_bench_measures_both_views(coco_lite):
-    measured = bench_data(_cfg(coco_lite, **PERSON), seconds=0.05)
+    measured = bench_data(_cfg(coco_lite, **PERSON), seconds=0.05, samples=32)
     for view in ("person", "image"):
         for cache in ("uncached", "cached"):
             row = measured[view][cache]

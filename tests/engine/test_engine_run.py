@@ -90,7 +90,7 @@ def test_checkpoint_says_what_it_holds(whole):
     assert not torch.equal(saved["state_dict"]["net.head.weight"], saved["current_model_state"]["net.head.weight"])
 
 
-@pytest.mark.parametrize("stop", [1, 2, 5, 6, 7, 11])
+@pytest.mark.parametrize("stop", [1, 2, 5, 11, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 3, 4, 6, 7, 8))])
 def test_stopped_by_sigterm_and_resumed_bit_for_bit(whole, tmp_path, stop):
     """The signal comes within step `stop` + 1: mid-epoch, at an epoch's end without (2) and with evaluation (5, 11)."""
     whole_folder, _, whole_data = whole
@@ -104,6 +104,7 @@ def test_stopped_by_sigterm_and_resumed_bit_for_bit(whole, tmp_path, stop):
     result, data = _train(tmp_path, *settings, "resume=auto")
     assert data.seen == whole_data.seen[8 * (stop + 1) :]
     _assert_same_training(whole_folder, tmp_path)
+    assert _last(tmp_path)["repose"]["wandb_id"] == saved["wandb_id"]
     assert result["metrics"] == whole[1]["metrics"] and result["evaluated"] == whole[1]["evaluated"]
     assert _steps(tmp_path) == _steps(whole_folder)
 
@@ -156,7 +157,24 @@ def test_accumulation_gives_the_same_step_as_the_whole_batch(tmp_path, monkeypat
         results[device_batch] = _last(folder)
     assert results[2]["global_step"] == results[8]["global_step"] == 3
     weight = "net.weight"
-    assert torch.allclose(results[2]["state_dict"][weight], results[8]["state_dict"][weight], atol=1e-7)
+    assert torch.allclose(results[2]["state_dict"][weight], results[8]["state_dict"][weight], atol=1e-6)
+
+
+def test_resume_on_another_number_of_accumulated_batches_goes_on_with_the_same_samples(tmp_path):
+    _train(tmp_path / "whole", "train.epochs=2")
+    with pytest.raises(SystemExit):
+        _, data = _train(tmp_path / "cut", "train.epochs=2", "train.device_batch=2", "loss.signal_at=3")
+    result, data = _train(tmp_path / "cut", "train.epochs=2", "resume=auto")
+    assert result["steps"] == 6 and [e for e, _ in data.seen] == [1] * 16
+    assert _steps(tmp_path / "cut") == _steps(tmp_path / "whole")
+
+
+def test_a_changed_file_makes_a_result_stale(whole, tmp_path, capsys):
+    result = {k: v for k, v in whole[1].items() if k != "dir"}
+    result["code_fingerprint"] = {**result["code_fingerprint"], "engine/optim.py": "0" * 12}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    _train(tmp_path, *EMA, "train.epochs=4", "train.val_every=2")
+    assert "stale: engine/optim.py changed" in capsys.readouterr().err
 
 
 def test_an_unfinished_run_is_not_overwritten(tmp_path):
@@ -223,6 +241,17 @@ def test_test_gives_the_numbers_of_the_run_again(whole, tmp_path):
     assert again["metrics"]["AP"] == pytest.approx(result["metrics"]["AP"], abs=1e-9) and again["params"] is None
 
 
+def test_a_test_with_the_runs_own_settings_does_not_write_over_the_run(whole):
+    folder, _, _ = whole
+    before = {p: (folder / p).read_bytes() for p in ("result.json", "predictions.json", "config.yaml")}
+    experiment = loaded(folder, f"checkpoint={folder}", "test.joint_threshold=0.5")
+    tested = run.test(experiment, ToyData(experiment.cfg))
+    assert tested["dir"].startswith(str(folder / "tests"))
+    scored = loaded(folder, f"predictions={folder / 'predictions.json'}")
+    assert run.test(scored, ToyData(scored.cfg))["dir"].startswith(str(folder / "tests"))
+    assert before == {p: (folder / p).read_bytes() for p in before}
+
+
 def test_test_refuses_bad_input(tmp_path):
     for arguments, message in (
         ((), "give checkpoint="),
@@ -234,7 +263,9 @@ def test_test_refuses_bad_input(tmp_path):
             run.test(experiment, ToyData(experiment.cfg))
 
 
-@pytest.mark.parametrize("debug", ["overfit", "fast", "profile", "anomaly"])
+@pytest.mark.parametrize(
+    "debug", ["overfit", "fast", *(pytest.param(d, marks=pytest.mark.slow) for d in ("profile", "anomaly"))]
+)
 def test_debug_modes(tmp_path, debug):
     result, data = _train(tmp_path, f"train.debug={debug}", "train.epochs=2", "data.limit_train=16")
     assert result["debug"] == debug

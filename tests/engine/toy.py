@@ -191,7 +191,7 @@ def collate(data: Dots, keys: list[tuple[int, int]]) -> Batch:
         for k, (x, y) in enumerate(data.joints(i)):
             images[n, :, y : y + 2, x : x + 2] = COLOURS[k][:, None, None]
             joints[n, k] = torch.tensor([float(x), float(y), 2.0])
-    ids = torch.tensor([data.first_id + i for _, i in keys])
+    ids = torch.tensor([data.first_id + i for _, i in keys], dtype=torch.int64)
     matrix = torch.tensor([[2.0, 0, 10], [0, 2, 20]], dtype=torch.float64).expand(b, 2, 3).contiguous()
     box = torch.tensor([9.0, 19, 9 + 2 * data.width, 19 + 2 * data.height]).expand(b, 4).contiguous()
     people = People(
@@ -271,9 +271,9 @@ class ToyData(LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         keys = [(0, i) for i in range(rank, len(self.val_set), world)]
-        return DataLoader(
-            self.val_set, self.cfg.test.batch, sampler=keys, collate_fn=lambda k: [collate(self.val_set, k)]
-        )
+        size = self.cfg.test.batch
+        batches = [keys[i : i + size] for i in range(0, len(keys), size)] or [[]]  # as PoseDataModule: one empty batch
+        return DataLoader(self.val_set, batch_sampler=batches, collate_fn=lambda k: [collate(self.val_set, k)])
 
     test_dataloader = val_dataloader
 

@@ -1,8 +1,8 @@
-"""Stands in for `python -m repose` in the tests of tables: same command line, run folder and exit codes, no network trained.
+"""Stands in for `python -m repose` in the tests of tables: same command line, run folder and exit codes, no training.
 
-FAKE_AP: JSON from `model.roi.size` to AP; FAKE_FAIL: ROI size that crashes; FAKE_STEPS and FAKE_STEP_S: steps of a run, each
-written down, so that a killed run can go on; FAKE_COUNT: file that gets a line per step; FAKE_CODE: its code fingerprint.
-Imports nothing of repose, so that each run takes a moment only.
+FAKE_AP: JSON from `model.roi.size` to AP; FAKE_FAIL: ROI size that crashes; FAKE_STEPS and FAKE_STEP_S: steps of a run,
+each written down, so that a killed run can go on; FAKE_COUNT: file that gets a line per step; FAKE_CODE: its code
+fingerprint. Imports nothing of repose, so that each run takes a moment only.
 """
 
 from __future__ import annotations

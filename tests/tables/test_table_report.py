@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from table_kit import FAKE, TABLE, Numbers, flags, same, smoke, write_table
+from table_kit import FAKE, TABLE, Numbers, flags, same, smoke, work_in, write_table
 
 from repose.errors import UserError
 from repose.tables import claims, cli, plan, publish, runner
@@ -17,7 +17,8 @@ from repose.tables.schema import Table
 
 
 @pytest.fixture(autouse=True)
-def _fake(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: Path) -> None:
+    work_in(tmp_path, root, monkeypatch)
     monkeypatch.setattr(runner, "PROGRAM", FAKE)
     monkeypatch.setenv("FAKE_AP", json.dumps({"5": 0.40, "7": 0.45, "9": 0.44}))
 
@@ -34,15 +35,15 @@ def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     import repose.tables.schema as schema
 
     for module in (schema, publish, overview, cli):
-        monkeypatch.setattr(module, "experiments_root", lambda: tmp_path / "experiments")
+        monkeypatch.setattr(module, "experiments_root", lambda: tmp_path / "here")
     monkeypatch.setattr(cli, "changed_since", lambda: same)
     monkeypatch.setattr(cli, "Counted", lambda runs: Numbers())
-    write_table(tmp_path / "experiments")
-    return tmp_path / "experiments"
+    write_table(tmp_path)
+    return tmp_path / "here"
 
 
 def test_a_scaled_table(tmp_path: Path) -> None:
-    report = run_all(write_table(tmp_path), smoke(tmp_path / "runs"))
+    report = run_all(write_table(tmp_path), smoke())
     lines = {x.row.id: x for x in report.lines}
     assert {i: x.status for i, x in lines.items()} == {
         "five": "measured", "seven": "measured", "again": "measured", "coarse": "measured",
@@ -66,7 +67,7 @@ def test_a_scaled_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [80, 140])
 def test_it_fits_the_terminal(tmp_path: Path, width: int) -> None:
-    report = run_all(write_table(tmp_path), smoke(tmp_path / "runs"))
+    report = run_all(write_table(tmp_path), smoke())
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     print_report(report, console)
     text = console.export_text()
@@ -77,7 +78,7 @@ def test_it_fits_the_terminal(tmp_path: Path, width: int) -> None:
 
 
 def test_files_and_json(tmp_path: Path) -> None:
-    report = run_all(write_table(tmp_path), smoke(tmp_path / "runs"))
+    report = run_all(write_table(tmp_path), smoke())
     rows = csv_text(report).splitlines()
     assert rows[0].startswith("id,label,kind,status,paper_AP,paper_AP50,paper_GFLOPs,paper_params,AP,AP50,AP_low")
     assert rows[1].startswith("five,5x5,train,measured,73.5,,2.05,14.8,40.0,40.0,38.0,42.0,,2.16,14.9,1")
@@ -93,9 +94,8 @@ def test_files_and_json(tmp_path: Path) -> None:
 
 def test_difference_only_under_the_papers_protocol(tmp_path: Path) -> None:
     table = write_table(tmp_path)
-    result = {
-        "data": {"name": "coco-val2017"}, "box_source": "detections: boxes.json", "flip": True, "oks_area": "annotation",
-    }  # fmt: skip
+    boxes = "detections: boxes.json"
+    result = {"data": {"name": "coco-val2017"}, "box_source": boxes, "flip": True, "oks_area": "annotation"}
     paper = Choice("paper")
     assert protocol_differs(table, paper, result) == ""
     assert "scale mini is not the paper's" in protocol_differs(table, Choice("mini"), result)
@@ -109,7 +109,7 @@ def test_a_full_size_table_has_differences(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("FAKE_DATA", "coco-val2017")
     monkeypatch.setenv("FAKE_BOXES", "detections: a.json")
     monkeypatch.setenv("FAKE_AP", json.dumps({"5": 0.741}))
-    choice = replace(smoke(tmp_path / "runs"), scale="paper")
+    choice = replace(smoke(), scale="paper")
     report = run_all(write_table(tmp_path), choice)
     lines = {x.row.id: x for x in report.lines}
     assert lines["five"].difference == pytest.approx(0.6)
@@ -118,7 +118,7 @@ def test_a_full_size_table_has_differences(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_seeds(tmp_path: Path) -> None:
-    report = run_all(write_table(tmp_path), smoke(tmp_path / "runs", "seeds=3"))
+    report = run_all(write_table(tmp_path), smoke("seeds=3"))
     five = report.lines[0]
     assert five.seeds == 3
     assert five.values["AP"] == pytest.approx(0.41)  # 0.40, 0.41, 0.42
@@ -148,7 +148,7 @@ def test_verdicts() -> None:
 
 def test_floor_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_AP", json.dumps({"5": 0.01, "7": 0.04}))
-    report = run_all(write_table(tmp_path), smoke(tmp_path / "runs"))
+    report = run_all(write_table(tmp_path), smoke())
     assert report.lines[0].floor
     assert "floor" in dict(columns(report, True))["ours AP [95 %]"][0]
     assert report.verdicts[0][1].word == "undecided"
@@ -156,8 +156,8 @@ def test_floor_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_published_rows_stand_apart_and_are_only_appended(tmp_path: Path, experiments: Path) -> None:
-    table = write_table(experiments)
-    choice = smoke(tmp_path / "runs")
+    table = write_table(tmp_path)
+    choice = smoke()
     with pytest.raises(UserError, match="no row of drpnet/9 is measured at scale smoke"):
         publish.publish(build(table, choice, same, Numbers(), {}))
     report = run_all(table, choice)
@@ -169,7 +169,7 @@ def test_published_rows_stand_apart_and_are_only_appended(tmp_path: Path, experi
     more = replace(report, lines=[replace(report.lines[0], values={"AP": 0.5})])
     assert publish.publish(more) == ["5x5"]
     assert file.read_text().startswith(first)
-    elsewhere = build(table, smoke(tmp_path / "other"), same, Numbers(), publish.read_published(table, "smoke"))
+    elsewhere = build(table, smoke("log.runs=other"), same, Numbers(), publish.read_published(table, "smoke"))
     five = elsewhere.lines[0]
     assert (five.status, dict(five.values)) == ("not run", {})  # never stands in for a measurement
     assert [p["AP"] for p in five.published] == ["40.0", "50.0"]
@@ -182,7 +182,7 @@ def test_published_rows_stand_apart_and_are_only_appended(tmp_path: Path, experi
 
 
 def test_readme_blocks(tmp_path: Path, experiments: Path) -> None:
-    publish.publish(run_all(write_table(experiments), smoke(tmp_path / "runs")))
+    publish.publish(run_all(write_table(tmp_path), smoke()))
     readme = tmp_path / "README.md"
     readme.write_text("# A\n<!-- results:drpnet/9:smoke -->\nold\n<!-- /results -->\nB\n")
     assert not publish.readme_blocks_current(readme)
@@ -204,7 +204,7 @@ def test_the_repositorys_readme_is_current(root: Path) -> None:
 
 
 def test_command_line(tmp_path: Path, experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["drpnet/9", "scale=smoke", f"log.runs={tmp_path / 'runs'}"]
+    words = ["drpnet/9", "scale=smoke"]
     assert cli.table(words, flags(plan=True)) == 0
     out = capsys.readouterr().out
     assert "drpnet/9 5x5: train (not run)" in out
@@ -231,7 +231,7 @@ def test_command_line(tmp_path: Path, experiments: Path, capsys: pytest.CaptureF
         cli.table([], flags(run=True))
     with pytest.raises(UserError, match="seeds=3"):
         cli.table([*words, "seeds=many"], flags())
-    assert cli.table(["scale=smoke", words[2]], flags(json=True)) == 0
+    assert cli.table(["scale=smoke"], flags(json=True)) == 0
     listed = json.loads(capsys.readouterr().out)["rows"]
     assert listed[0]["name"] == "drpnet/9"
     assert (listed[0]["measured"], listed[0]["total"]) == (3, 3)
@@ -242,7 +242,7 @@ def test_a_failed_row_sets_the_exit_code(
     tmp_path: Path, experiments: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FAKE_FAIL", "5")
-    words = ["drpnet/9", "scale=smoke", f"log.runs={tmp_path / 'runs'}"]
+    words = ["drpnet/9", "scale=smoke"]
     assert cli.table(words, flags(run=True, json=True)) == 1
     rows = {r["id"]: r["status"] for r in json.loads(capsys.readouterr().out)["rows"]}
     assert (rows["five"], rows["seven"]) == ("failed", "measured")
@@ -252,7 +252,7 @@ def test_figure(tmp_path: Path) -> None:
     from repose.tables.render import write_files
 
     table = write_table(tmp_path, TABLE.replace("metrics:", "plot: ap-gflops\nmetrics:"))
-    files = write_files(run_all(table, smoke(tmp_path / "runs")), tmp_path / "runs")
+    files = write_files(run_all(table, smoke()), tmp_path / "runs")
     assert [f.suffix for f in files] == [".md", ".csv", ".png"]
     assert files[2].read_bytes()[:4] == b"\x89PNG"
     assert files[2].with_suffix(".pdf").read_bytes()[:4] == b"%PDF"

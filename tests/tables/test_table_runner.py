@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from table_kit import FAKE, Numbers, same, smoke, write_table
+from table_kit import FAKE, Numbers, same, smoke, work_in, write_table
 
 from repose.config import identity, load
 from repose.engine.provenance import code_fingerprint
@@ -21,7 +21,8 @@ from repose.tables.state import Changed, changed_since, judge, state_of
 
 
 @pytest.fixture(autouse=True)
-def _fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: Path) -> None:
+    work_in(tmp_path, root, monkeypatch)
     monkeypatch.setattr(runner, "PROGRAM", FAKE)
     monkeypatch.setenv("FAKE_COUNT", str(tmp_path / "count"))
 
@@ -40,7 +41,7 @@ def quiet(**more: object) -> Jobs:
 
 
 def test_each_run_once_parents_first_and_nothing_twice(tmp_path: Path) -> None:
-    table, choice = write_table(tmp_path), smoke(tmp_path / "runs")
+    table, choice = write_table(tmp_path), smoke()
     tasks = todo(table, choice)
     assert len(tasks) == 3  # 7x7 is the default, so `again` is the same run; 9x9 has no form at smoke
     assert [t.words[0] for t in tasks] == ["train", "train", "test"]
@@ -56,13 +57,15 @@ def test_each_run_once_parents_first_and_nothing_twice(tmp_path: Path) -> None:
 def test_the_subprocess_computes_the_same_identity(tmp_path: Path) -> None:
     from repose import papers
 
-    table, choice = write_table(tmp_path), smoke(tmp_path / "runs", "optim.base_lr=1e-3", "seeds=2")
+    table, choice = write_table(tmp_path), smoke("optim.base_lr=1e-3", "seeds=2")
     for found in cells(table, choice).values():
         for c in found:
             loaded = load(c.arguments[0], c.arguments[1:], find_paper=papers.get)
             assert identity(loaded.cfg) == identity(c.loaded.cfg)
             assert loaded.cfg.log.group == "drpnet/9"
-            assert loaded.cfg.paper_value["AP"] == c.row.paper.get("AP", loaded.cfg.paper_value["AP"]) or not c.row.paper
+            assert (
+                loaded.cfg.paper_value["AP"] == c.row.paper.get("AP", loaded.cfg.paper_value["AP"]) or not c.row.paper
+            )
     assert cells(table, choice)["five"][1].loaded.cfg.seed == 22
 
 
@@ -76,7 +79,7 @@ def test_arguments_survive_the_command_line(value: object) -> None:
 
 def test_a_failed_row_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_FAIL", "7")
-    table, choice = write_table(tmp_path), smoke(tmp_path / "runs")
+    table, choice = write_table(tmp_path), smoke()
     done: list[str] = []
     run_tasks(todo(table, choice), quiet(on_done=lambda t, s: done.append(f"{t.label}: {s.status}")))
     assert done == ["drpnet/9 5x5: measured", "drpnet/9 7x7: failed", "drpnet/9 coarse points: not run"]
@@ -98,14 +101,14 @@ from repose.tables import plan, runner
 from repose.tables.cells import cells
 from repose.tables.schema import load_table
 runner.PROGRAM = FAKE
-found = cells(load_table(Path({table!r})), smoke(Path({runs!r})))
+found = cells(load_table(Path({table!r})), smoke())
 states = runner.run_tasks(plan.tasks([c for f in found.values() for c in f], same), runner.Jobs())
 print([s.status for s in states.values()])
 """
 
 
 def start(tmp_path: Path, table: Table) -> "subprocess.Popen[str]":
-    code = RUN_ALL.format(kit=str(Path(__file__).parent), table=str(table.path), runs=str(tmp_path / "runs"))
+    code = RUN_ALL.format(kit=str(Path(__file__).parent), table=str(table.path))
     pipe = subprocess.PIPE
     return subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True, start_new_session=True)
 
@@ -122,7 +125,7 @@ def wait_for(tmp_path: Path, lines: int) -> None:
 def test_killed_at_any_point_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole_group: bool) -> None:
     monkeypatch.setenv("FAKE_STEPS", "6")
     monkeypatch.setenv("FAKE_STEP_S", "0.1")
-    table, choice = write_table(tmp_path), smoke(tmp_path / "runs")
+    table, choice = write_table(tmp_path), smoke()
     seven = cell(table, table.rows["seven"], choice)
     first = start(tmp_path, table)
     wait_for(tmp_path, 8)  # in the middle of the second row
@@ -146,7 +149,7 @@ def test_killed_at_any_point_it_goes_on(tmp_path: Path, monkeypatch: pytest.Monk
 def test_sigterm_stops_the_training_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_STEPS", "1000")
     monkeypatch.setenv("FAKE_STEP_S", "0.02")
-    table, choice = write_table(tmp_path), smoke(tmp_path / "runs")
+    table, choice = write_table(tmp_path), smoke()
     process = start(tmp_path, table)
     wait_for(tmp_path, 1)
     process.terminate()
@@ -159,7 +162,7 @@ def test_sigterm_stops_the_training_too(tmp_path: Path, monkeypatch: pytest.Monk
 def test_two_processes_share_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_STEPS", "10")
     monkeypatch.setenv("FAKE_STEP_S", "0.05")
-    table, choice = write_table(tmp_path), smoke(tmp_path / "runs")
+    table, choice = write_table(tmp_path), smoke()
     both = [start(tmp_path, table), start(tmp_path, table)]
     outputs = [p.communicate(timeout=60) for p in both]
     assert all(p.returncode == 0 for p in both), outputs
@@ -172,7 +175,7 @@ def test_gpus_run_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert parse_gpus("0-2,5") == ["0", "1", "2", "5"]
     with pytest.raises(UserError, match="write 0-3 or 0,2"):
         parse_gpus("all")
-    table, choice = write_table(tmp_path), smoke(tmp_path / "runs")
+    table, choice = write_table(tmp_path), smoke()
     run_tasks(todo(table, choice), quiet(gpus=["4", "6"]))
     used = {tuple(line.split()[:2]): line.split()[4] for line in steps(tmp_path)}
     assert {used["train", "5"], used["train", "7"]} == {"4", "6"}
@@ -183,7 +186,7 @@ def test_stale_names_the_file_and_is_trained_anew(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(state, "data_fingerprint", lambda cfg: "today")
     monkeypatch.setenv("FAKE_CODE", json.dumps(code_fingerprint("drpnet")))
-    table, choice = write_table(tmp_path), smoke(tmp_path / "runs")
+    table, choice = write_table(tmp_path), smoke()
     run_tasks(todo(table, choice, changed_since()), quiet())
     five = cell(table, table.rows["five"], choice)
     assert judge(five, changed_since()).status == "measured"
@@ -211,7 +214,7 @@ def test_stale_names_the_file_and_is_trained_anew(tmp_path: Path, monkeypatch: p
 
 
 def test_a_test_of_a_newer_checkpoint_is_stale(tmp_path: Path) -> None:
-    table, choice = write_table(tmp_path), smoke(tmp_path / "runs")
+    table, choice = write_table(tmp_path), smoke()
     run_tasks(todo(table, choice), quiet())
     coarse = cell(table, table.rows["coarse"], choice)
     assert judge(coarse, same).status == "measured"
@@ -222,7 +225,7 @@ def test_a_test_of_a_newer_checkpoint_is_stale(tmp_path: Path) -> None:
 
 
 def test_an_index_is_one_training_and_its_tests(tmp_path: Path) -> None:
-    table, choice = write_table(tmp_path), smoke(tmp_path / "runs")
+    table, choice = write_table(tmp_path), smoke()
     found = [c for f in cells(table, choice).values() for c in f]
     assert [c.row.id for c in plan.one_index(found, 0)] == ["five"]
     assert [c.row.id for c in plan.one_index(found, 1)] == ["seven", "coarse"]
@@ -231,7 +234,7 @@ def test_an_index_is_one_training_and_its_tests(tmp_path: Path) -> None:
 
 
 def test_added_row(tmp_path: Path) -> None:
-    table, choice = write_table(tmp_path), smoke(tmp_path / "runs")
+    table, choice = write_table(tmp_path), smoke()
     more = add_row(table, "model.roi.size=11,data.input_size=[128, 96]")
     yours = cell(more, more.rows["yours"], choice).loaded.cfg
     assert (yours.model.roi.size, yours.data.input_size) == (11, (128, 96))  # type: ignore[attr-defined]

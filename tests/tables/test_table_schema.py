@@ -66,7 +66,7 @@ def test_rows_from_another_table(tmp_path: Path) -> None:
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import repose.tables.schema as schema
 
-    monkeypatch.setattr(schema, "experiments_root", lambda: tmp_path)
+    monkeypatch.setattr(schema, "experiments_root", lambda: tmp_path / "here")
     for name in ("table-9", "table-1a", "table-1b", "figure-2", "ablation-x"):
         write_table(tmp_path, name=name)
     for name in ("drpnet/9", "drpnet/table-9"):
@@ -86,5 +86,5 @@ def test_every_table_of_the_repository_loads() -> None:
     assert paths
     for path in paths:
         table = load_table(path)
-        for scale in ("mini", "paper"):
+        for scale in ("mini", "paper") if path.stem == "table-3" else ("paper",):
             cells(table, choose([f"scale={scale}"]))

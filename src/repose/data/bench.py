@@ -24,7 +24,7 @@ IMAGE_SIDE = 512
 """Input side of the image view's measurement."""
 
 
-def bench_data(cfg: ExperimentBase, seconds: float = 1.0) -> dict[str, Any]:
+def bench_data(cfg: ExperimentBase, seconds: float = 1.0, samples: int = 512) -> dict[str, Any]:
     """Measure both views, with and without the decoded-image cache, one process and one OpenCV thread.
 
     The bare work is `cv2.imread` + `cv2.warpAffine` of the same samples with the same matrices (without cache), or the
@@ -33,10 +33,12 @@ def bench_data(cfg: ExperimentBase, seconds: float = 1.0) -> dict[str, Any]:
     Args:
         cfg: an experiment; its data set, input size, augmentation and (person view) first stage are what is measured.
         seconds: about how long each round lasts.
+        samples: how many different samples take turns.
 
     Returns:
         `data`, `threads`, and per view (`person`, `image`) and cache (`uncached`, `cached`): `samples_per_s`,
-        `bare_per_s`, `ratio` (how many times the bare work's time the pipeline takes).
+        `bare_per_s` (wall clock), `ratio` (how many times the bare work's CPU time the pipeline takes: other programs'
+        load slows both rates, but hardly moves the ratio).
     """
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
@@ -57,7 +59,7 @@ def bench_data(cfg: ExperimentBase, seconds: float = 1.0) -> dict[str, Any]:
         )
         result: dict[str, Any] = {"data": cfg.data.name, "threads": 1, "batch": _BATCH, "rounds": _ROUNDS}
         for view, data in (("person", person), ("image", image)):
-            result[view] = {"input_size": list(data.input_size), **_bench_view(_plain(cfg, data), seconds)}
+            result[view] = {"input_size": list(data.input_size), **_bench_view(_plain(cfg, data), seconds, samples)}
         return result
     finally:
         cv2.setNumThreads(before)
@@ -72,31 +74,30 @@ def _geometry_only(augment: Augment) -> Augment:
     return Augment(flip=augment.flip, scale=augment.scale, rotation=augment.rotation, shift=augment.shift)
 
 
-def _bench_view(cfg: ExperimentBase, seconds: float) -> dict[str, Any]:
+def _bench_view(cfg: ExperimentBase, seconds: float, most: int) -> dict[str, Any]:
     module = PoseDataModule(cfg)
     module.prepare_data()
     module.setup("fit")
     samples = module.train_set
     assert samples is not None
-    out = {"uncached": _measure(samples, seconds, cached=False)}
+    keys = _keys(samples, most)
+    out = {"uncached": _measure(samples, keys, seconds, cached=False)}
     photographs = samples.photographs
-    keys = _keys(samples)
     images = np.unique([samples.cut(key).image for key in keys])
     # A cache of its own, of the measured photographs: neither disk nor an existing cache is to change the result.
     with tempfile.TemporaryDirectory() as folder:
         data = replace(cfg.data, cache="on", cache_dir=folder)
         photographs.use(open_cache(data, module.root, photographs.annotations, images))
-        out["cached"] = _measure(samples, seconds, cached=True)
+        out["cached"] = _measure(samples, keys, seconds, cached=True)
     return out
 
 
-def _keys(samples: TrainSet, most: int = 512) -> list[Key]:
+def _keys(samples: TrainSet, most: int) -> list[Key]:
     order = np.random.default_rng(0).permutation(len(samples))[:most]
     return [(0, index) for index in order.tolist()]
 
 
-def _measure(samples: TrainSet, seconds: float, cached: bool) -> dict[str, float]:
-    keys = _keys(samples)
+def _measure(samples: TrainSet, keys: list[Key], seconds: float, cached: bool) -> dict[str, float]:
     wh = samples.out_wh
     cuts = [samples.cut(key) for key in keys]
     work = [(str(samples.annotations.path(c.image)), c.image, c.crop.affine(wh).matrix_23) for c in cuts]
@@ -115,26 +116,29 @@ def _measure(samples: TrainSet, seconds: float, cached: bool) -> dict[str, float
         for first in range(0, len(keys), _BATCH):
             step(first)
     rounds = [_turns(pipeline, bare, len(keys), seconds) for _ in range(_ROUNDS)]
-    ours, theirs = (statistics.median(r[i] for r in rounds) for i in (0, 1))
+    ours, theirs = (statistics.median(r[0][i] for r in rounds) for i in (0, 1))
     return {
         "samples_per_s": round(1 / ours, 1),
         "bare_per_s": round(1 / theirs, 1),
-        "ratio": round(statistics.median(r[0] / r[1] for r in rounds), 3),
+        "ratio": round(statistics.median(r[1][0] / r[1][1] for r in rounds), 3),
     }
 
 
-def _turns(ours: Callable[[int], None], bare: Callable[[int], None], count: int, seconds: float) -> tuple[float, float]:
-    # Batch by batch in turns, so that another program's load meets both alike.
-    spent = [0.0, 0.0]
+def _turns(
+    ours: Callable[[int], None], bare: Callable[[int], None], count: int, seconds: float
+) -> tuple[list[float], list[float]]:
+    # Wall and CPU seconds per sample of both; batch by batch in turns, so that another program's load meets both alike.
+    wall, cpu = [0.0, 0.0], [0.0, 0.0]
     done = first = 0
-    while done == 0 or sum(spent) < seconds:
+    while done == 0 or sum(wall) < seconds:
         for which, step in enumerate((ours, bare)):
-            start = time.perf_counter()
+            start, start_cpu = time.perf_counter(), time.thread_time()
             step(first)
-            spent[which] += time.perf_counter() - start
+            wall[which] += time.perf_counter() - start
+            cpu[which] += time.thread_time() - start_cpu
         done += min(_BATCH, count - first)
-        first = (first + _BATCH) % count if first + _BATCH < count else 0
-    return spent[0] / done, spent[1] / done
+        first = first + _BATCH if first + _BATCH < count else 0
+    return [w / done for w in wall], [c / done for c in cpu]
 
 
 def render(measured: dict[str, Any]) -> str:

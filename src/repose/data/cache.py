@@ -104,6 +104,8 @@ def open_cache(data: Data, root: Path, annotations: Annotations, images: np.ndar
             if opened is None:
                 _check_room(data, folder, need)
                 opened = _build(file, annotations, images, need)
+            elif data.cache == "on":
+                _say(f"cache: {file} is ready ({need / 1e9:.2f} GB)")
         return opened
     except (OSError, _NoRoomError) as error:
         if data.cache == "on":
@@ -120,20 +122,19 @@ class _NoRoomError(Exception):
 
 def cache_folder(data: Data, root: Path) -> Path:
     """Folder for caches: `data.cache_dir`, else .cache beside the data set, else (read-only) below data/."""
-    places = (
-        [Path(data.cache_dir).expanduser()]
-        if data.cache_dir
-        else [root / ".cache", Path("data") / ".cache" / data.name]
-    )
-    for place in places[:-1]:
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            continue
-        if os.access(place, os.W_OK):
-            return place
-    places[-1].mkdir(parents=True, exist_ok=True)
-    return places[-1]
+    if data.cache_dir:
+        folder = Path(data.cache_dir).expanduser()
+    elif (root / ".cache").is_dir() or _writable(root):
+        folder = root / ".cache"
+    else:
+        folder = Path("data") / ".cache" / data.name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _writable(folder: Path) -> bool:
+    # An administrator may write anywhere, but a folder without write permission was meant to stay as it is.
+    return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
 
 
 def _key(annotations: Annotations, images: np.ndarray) -> str:

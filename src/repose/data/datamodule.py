@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.distributed
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from repose.config import ExperimentBase
@@ -167,7 +168,7 @@ class PoseDataModule(LightningDataModule):
     def _look(self, annotations: Annotations, images: np.ndarray) -> Photographs:
         if not annotations.folder.is_dir():
             hint = self.cfg.data.download or "the images"
-            raise UserError(f"{annotations.folder}: no such folder; put {hint} there")
+            raise UserError(f"{annotations.folder}: no such folder; needed there: {hint}")
         photographs = Photographs(annotations)
         photographs.look(images)
         self._photographs.append(photographs)
@@ -303,5 +304,6 @@ def _progress(done: int, total: int) -> None:
         print(f"\rdata: {done}/{total} images drawn ", end="\n" if done == total else "", file=sys.stderr)
 
 
+@rank_zero_only
 def _say(line: str) -> None:
     print(line, file=sys.stderr)

@@ -44,10 +44,10 @@ def find_root(data: Data, skeleton: Skeleton | None = None) -> Path:
     for folder in looked:
         if folder.is_dir():
             return folder  # The file that lacks is named by whoever opens it.
-    what = f"put {data.download} there" if data.download else "put the data set there"
+    what = f"needed there: {data.download}" if data.download else "put the data set there"
     places = " or ".join(str(p.absolute()) for p in looked)
     raise UserError(
-        f"data.root={data.root or data.name}: no such folder {places}; {what}, or set data.root or ${VARIABLE}"
+        f"data.root={data.root or data.name}: no such folder {places}; {what}; or set data.root or ${VARIABLE}"
     )
 
 
@@ -77,6 +77,6 @@ def data_file(root: Path, name: str, key: str, data: Data) -> Path:
     """
     file = root / name
     if not file.is_file():
-        hint = f"; put {data.download} into {root}" if data.download else f"; correct {key}"
+        hint = f"; needed in {root}: {data.download}" if data.download else f"; correct {key}"
         raise UserError(f"{key}: no file {file}{hint}")
     return file

@@ -219,6 +219,7 @@ class Keeper(Callback):
         self.best: dict[str, Any] = {}
         self.latest: dict[str, Any] = {}
         self._due = False
+        self._explained = ""
 
     # --- state ------------------------------------------------------------------------------------------------------
 
@@ -351,8 +352,9 @@ class Keeper(Callback):
             f"epoch {epoch + 1}, step {scores.step}: AP {100 * ap:.1f}"
             + (" (best)" if better else f" (best {100 * self.best['AP']:.1f})")
             + f", evaluated in {clock(seconds)}"
-            + (f"; {scores.explanation}" if scores.explanation else "")
+            + (f"; {scores.explanation}" if scores.explanation != self._explained else "")
         )
+        self._explained = scores.explanation
         if better:
             write_json(self.folder / PREDICTIONS, scores.results)
         write_pictures(scores, self.folder / PICTURES)

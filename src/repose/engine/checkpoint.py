@@ -28,6 +28,10 @@ KEY = "repose"
 class AtomicIO(CheckpointIO):
     """Writes a checkpoint beside its place, then moves it there; the previous one survives a full disk."""
 
+    def __init__(self, accumulate: int = 1) -> None:
+        """Args: accumulate: device batches per step of this run; a checkpoint of another number is adapted to it."""
+        self.accumulate = accumulate
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write `checkpoint`.
 
@@ -43,11 +47,28 @@ class AtomicIO(CheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
         """Read a checkpoint onto the CPU (Lightning moves it)."""
-        return read(Path(path))
+        checkpoint = read(Path(path))
+        adapt_accumulation(checkpoint, self.accumulate)
+        return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint."""
         Path(path).unlink(missing_ok=True)
+
+
+def adapt_accumulation(checkpoint: dict[str, Any], accumulate: int) -> None:
+    """Count the batches of a checkpoint in this run's batches, where devices or `device_batch` changed.
+
+    Checkpoints are written at the end of a step, so whole steps were done: only the batches per step differ.
+    """
+    before = checkpoint.get(KEY, {}).get("accumulate", accumulate)
+    if before == accumulate:
+        return
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    for counts in (progress["total"], progress["current"]):
+        ready = counts["ready"] // before * accumulate
+        for name in ("started", "processed", "completed", "ready"):  # `completed` may lag one behind
+            counts[name] = ready - (counts["ready"] - counts[name])
 
 
 def read(path: Path) -> dict[str, Any]:

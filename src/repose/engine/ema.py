@@ -44,6 +44,7 @@ class Average(WeightAveraging):
     def _update(self, average: list[Tensor], current: list[Tensor], n: Tensor) -> None:
         # The step is counted in Python (one update per optimiser step): reading `n` would stop the GPU's queue.
         if average[0].is_floating_point():
-            torch._foreach_lerp_(average, current, momentum(self._latest_update_step, self._ema))
+            share = momentum(self._latest_update_step, self._ema)
+            torch._foreach_lerp_(average, current, share)  # pyright: ignore[reportPrivateImportUsage]
         else:  # counters (num_batches_tracked)
-            torch._foreach_copy_(average, current)
+            torch._foreach_copy_(average, current)  # pyright: ignore[reportPrivateImportUsage]

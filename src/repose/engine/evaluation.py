@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from repose.engine.module import Evaluated, PoseModule
-from repose.metrics.keypoint_ap import KeypointAP, explain
+from repose.metrics.keypoint_ap import KeypointAP
 from repose.skeleton import Skeleton
 from repose.types import Poses
 
@@ -96,7 +96,7 @@ class Evaluator(Callback):
         self.scores = Scores(
             metrics=metrics,
             results=self._ap["AP"].results(),
-            explanation=explain(metrics, self._ap["AP"].ground_truth),
+            explanation=self._ap["AP"].explain(),
             step=trainer.global_step,
             pictures=self._drawn,
         )

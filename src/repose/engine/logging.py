@@ -23,7 +23,7 @@ SUMMARY = ("AP", "params", "gmacs", "paper_value", "box_source", "scale")
 
 def first_rank() -> bool:
     """True in the process that prints and writes; known from the environment before processes are connected."""
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     return not rank_zero_only.rank
 

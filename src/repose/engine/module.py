@@ -85,6 +85,8 @@ class PoseModule(LightningModule, ABC):
     """
 
     ap_read_outs: dict[str, str] = {}  # noqa: RUF012 - papers replace it whole
+    mean_133: Tensor
+    std_133: Tensor
 
     def __init__(self, cfg: Any, skeleton: Skeleton) -> None:
         super().__init__()

@@ -2,172 +2,41 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
+import os
 import sys
 import time
-import warnings
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer, seed_everything
+from lightning.pytorch import LightningDataModule, Trainer
 
-from repose.config import SCHEMA, ExperimentBase, Loaded, dump, identity
+from repose.config import ExperimentBase, Loaded, dump, identity
 from repose.engine import checkpoint as ckpt
-from repose.engine import provenance
+from repose.engine import provenance, results
 from repose.engine.callbacks import Keeper, Progress, Recorder, StepSeed, write_pictures
 from repose.engine.ema import Average
 from repose.engine.evaluation import Evaluator, Scores
 from repose.engine.layout import Layout, plan
 from repose.engine.logging import MetricsFile, Wandb, first_rank, say
 from repose.engine.module import NonFiniteLoss, PoseModule
-from repose.engine.optim import scaled_lr
 from repose.engine.rundir import (
     BEST,
     CONFIG,
     LAST,
     PICTURES,
     PREDICTIONS,
-    RESULT,
     atomic,
     read_result,
     run_dir,
     write_json,
     write_text,
 )
+from repose.engine.setup import build_data, build_module, build_trainer
 from repose.engine.signals import Signals, Stopped
 from repose.errors import UserError
-
-# --- parts ---------------------------------------------------------------------------------------------------------
-
-
-def build_module(loaded: Loaded) -> PoseModule:
-    """The paper's module, with fresh weights drawn from `seed`."""
-    _quiet()
-    seed_everything(loaded.cfg.seed, verbose=False)
-    return loaded.paper.module()(loaded.cfg, loaded.cfg.joint_set())
-
-
-def build_data(cfg: ExperimentBase, layout: Layout) -> Any:
-    """The DataModule of an experiment; it gets the batch of one device."""
-    from repose.data.datamodule import PoseDataModule
-
-    train = dataclasses.replace(cfg.train, device_batch=layout.device_batch)
-    return PoseDataModule(dataclasses.replace(cfg, train=train))
-
-
-def _quiet() -> None:
-    import logging
-
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"lightning\..*")
-
-
-def _trainer(cfg: ExperimentBase, layout: Layout, folder: Path, callbacks: list[Any]) -> Trainer:
-    debug = cfg.train.debug
-    fast = 1 if debug == "fast" else None
-    epochs = 1 if debug == "fast" else cfg.train.epochs
-    profiler = None
-    if debug == "profile":
-        from lightning.pytorch.profilers import SimpleProfiler
-
-        folder.mkdir(parents=True, exist_ok=True)
-        profiler = SimpleProfiler(dirpath=folder, filename="profile")
-    return Trainer(
-        accelerator=layout.accelerator,
-        devices=layout.devices,
-        num_nodes=layout.nodes,
-        strategy=cfg.train.strategy,
-        precision=layout.precision,  # type: ignore[arg-type]
-        max_epochs=epochs,
-        accumulate_grad_batches=layout.accumulate,
-        gradient_clip_val=cfg.optim.clip_norm,
-        limit_train_batches=layout.accumulate if fast else None,
-        limit_val_batches=fast,
-        limit_test_batches=fast,
-        check_val_every_n_epoch=epochs + 1,  # Keeper evaluates
-        num_sanity_val_steps=0,
-        sync_batchnorm=cfg.train.sync_bn and layout.world > 1 and layout.accelerator == "gpu",
-        deterministic="warn" if cfg.train.deterministic else None,
-        detect_anomaly=debug == "anomaly",
-        profiler=profiler,
-        use_distributed_sampler=False,  # our sampler knows its rank, and repeats nothing
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=callbacks,
-        plugins=[ckpt.AtomicIO()],
-        default_root_dir=folder,
-    )
-
-
-def _cost(module: PoseModule, cfg: ExperimentBase) -> tuple[int, int]:
-    """Parameters, and fvcore MACs at the run's input size."""
-    from repose.metrics.cost import count
-
-    net = copy.deepcopy(module.net).cpu().eval()
-    height, width = cfg.data.input_size
-    cost = count(net, torch.zeros(1, 3, height, width))
-    return int(cost.params), int(cost.macs)
-
-
-def _facts(loaded: Loaded, layout: Layout, data: Any, steps: int, cost: tuple[int, int]) -> dict[str, Any]:
-    """What result.json says besides metrics."""
-    cfg = loaded.cfg
-    return {
-        "schema": SCHEMA,
-        "paper": cfg.paper,
-        "name": cfg.name,
-        "title": cfg.title,
-        "identity": identity(cfg),
-        "paper_value": cfg.paper_value,
-        "params": cost[0],
-        "macs": cost[1],
-        "input_size": list(cfg.data.input_size),
-        "box_source": data.box_source,
-        "oks_area": cfg.data.oks_area,
-        "flip": cfg.test.flip,
-        "test_scales": list(cfg.data.test_scales),
-        "oks_nms": cfg.test.oks_nms,
-        "seed": cfg.seed,
-        "ema": cfg.optim.ema.decay,
-        "global_batch": cfg.train.batch,
-        "layout": dataclasses.asdict(layout),
-        "lr": scaled_lr(cfg.optim, cfg.train.batch),
-        "epochs": cfg.train.epochs,
-        "steps": steps,
-        "scale": cfg.scale,
-        "debug": cfg.train.debug,
-        "data": {"name": cfg.data.name, "fingerprint": data.fingerprint()},
-        "init": initialisation(cfg),
-        "commit": provenance.commit(),
-        "dirty": bool(provenance.diff()),
-        "code_fingerprint": provenance.code_fingerprint(cfg.paper),
-        "hardware": provenance.hardware(),
-        "versions": provenance.versions(),
-        "problems": list(data.problems),
-    }
-
-
-def initialisation(cfg: ExperimentBase) -> str:
-    """Where the weights started: scratch, ImageNet (and the file), or another checkpoint; printed beside every AP."""
-    if cfg.init:
-        return f"checkpoint: {Path(cfg.init).name}"
-    backbone = getattr(getattr(cfg, "model", None), "backbone", None)
-    if weights := getattr(backbone, "weights", None):
-        return f"ImageNet: {Path(weights).name}"
-    if getattr(backbone, "pretrained", False):
-        return f"ImageNet: timm {getattr(backbone, 'name', '')}".strip()
-    return "scratch"
-
-
-def _write_result(folder: Path, result: dict[str, Any]) -> None:
-    write_json(folder / RESULT, result)
-
 
 # --- train ---------------------------------------------------------------------------------------------------------
 
@@ -192,10 +61,12 @@ def train(loaded: Loaded, data: Any = None) -> dict[str, Any]:
     """
     cfg = loaded.cfg
     folder = run_dir(cfg)
-    if first_rank() and (done := _done_before(cfg, folder)):
+    if done := _done_before(cfg, folder):
+        if not first_rank():
+            sys.exit(0)
         return done
     layout = plan(cfg.train)
-    resume = _resume_file(cfg, folder) if first_rank() or cfg.resume else None
+    resume = _resume_file(cfg, folder)
     with Signals() as signals:
         try:
             return _train(loaded, data, folder, layout, resume, signals)
@@ -217,6 +88,10 @@ def _done_before(cfg: ExperimentBase, folder: Path) -> dict[str, Any] | None:
     changed = provenance.stale(result, provenance.code_fingerprint(cfg.paper))
     note = f"; stale: {', '.join(changed)} changed since; move the folder away to train anew" if changed else ""
     say(f"{folder}: done already{note}")
+    if os.environ.get("WANDB_SWEEP_ID") and first_rank():  # the agent waits for this cell's numbers
+        wandb = Wandb(cfg, folder, identity(cfg))
+        wandb.summary(results.summary(result))
+        wandb.finish()
     return {**result, "dir": str(folder)}
 
 
@@ -256,7 +131,7 @@ def _train(
     data = data if data is not None else build_data(cfg, layout)
     data.prepare_data()
     data.setup("fit")
-    cost = _cost(module, cfg)
+    cost = results.cost(module, cfg)
     begin, hours_before = time.monotonic(), float(note.get("hours", 0.0))
     wandb_id = note.get("wandb_id") or f"{identity(cfg)}-{int(time.time()):x}"
 
@@ -268,7 +143,7 @@ def _train(
 
     first = first_rank()
     file = MetricsFile(folder)
-    facts = _facts(loaded, layout, data, int(note.get("step", 0)), cost) if first else {}
+    facts = results.facts(loaded, layout, data, int(note.get("step", 0)), cost) if first else {}
     if first:
         _open_folder(cfg, folder, facts)
         file.keep_until(int(note.get("step", 0)), evaluated=note.get("evaluated_step") == note.get("step"))
@@ -280,15 +155,15 @@ def _train(
     keeper = Keeper(cfg, folder, evaluator, signals, known, recorder)
     ema = [Average(cfg.optim.ema)] if cfg.optim.ema.decay is not None else []
     progress = [Progress()] if cfg.log.progress else []
-    trainer = _trainer(cfg, layout, folder, [StepSeed(cfg.seed), *ema, evaluator, recorder, *progress, keeper])
+    trainer = build_trainer(cfg, layout, folder, [StepSeed(cfg.seed), *ema, evaluator, recorder, *progress, keeper])
     if saved is not None:
         data.resume_at(int(note["samples"]))
     exit_code = 1
     try:
         _fit(trainer, module, data, cfg, resume)
         if first:
-            result = _finish(facts, keeper, evaluator, data, cfg, folder, trainer, hours())
-            wandb.summary(summary(result))
+            result = _finish(facts, keeper, data, cfg, folder, trainer, hours())
+            wandb.summary(results.summary(result))
         exit_code = 0
     except Stopped:
         exit_code = 0
@@ -309,11 +184,7 @@ def _open_folder(cfg: ExperimentBase, folder: Path, facts: dict[str, Any]) -> No
         dump(cfg, part)
     if patch := provenance.diff():
         write_text(folder / "diff.patch", patch)
-    _write_result(folder, {**facts, "status": "running", "metrics": {}, "started": _now()})
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    results.write(folder, {**facts, "status": "running", "metrics": {}, "started": results.now()})
 
 
 def _announce(
@@ -373,7 +244,6 @@ class _Overfit(LightningDataModule):
 def _finish(
     facts: dict[str, Any],
     keeper: Keeper,
-    evaluator: Evaluator,
     data: Any,
     cfg: ExperimentBase,
     folder: Path,
@@ -381,7 +251,7 @@ def _finish(
     hours: float,
 ) -> dict[str, Any]:
     best = keeper.best
-    results = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
+    poses = json.loads((folder / PREDICTIONS).read_text(encoding="utf-8"))
     result = {
         **facts,
         "status": "done",
@@ -393,26 +263,20 @@ def _finish(
             "weights": "raw" if cfg.optim.ema.decay is None else "ema",
         },
         "last": {"metrics": keeper.latest["metrics"], "step": keeper.latest["step"]},
-        "errors": _errors(results, data, cfg),
+        "errors": results.errors(poses, data, cfg),
         "steps": trainer.global_step,
         "hours": hours,
-        "finished": _now(),
+        "finished": results.now(),
     }
-    _write_result(folder, result)
+    results.write(folder, result)
     return read_result(folder) or result
-
-
-def _errors(results: list[dict[str, Any]], data: Any, cfg: ExperimentBase) -> dict[str, Any]:
-    from repose.metrics.errors import analyse
-
-    return analyse(results, data.ground_truth(), cfg.joint_set())
 
 
 def _note_failure(folder: Path, facts: dict[str, Any], hours: float) -> None:
     error = sys.exc_info()[1]
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     try:
-        _write_result(folder, {**facts, "status": "failed", "metrics": {}, "error": reason, "hours": hours})
+        results.write(folder, {**facts, "status": "failed", "metrics": {}, "error": reason, "hours": hours})
     except UserError as second:  # a full disk; the first error is the one to report
         say(str(second))
 
@@ -431,28 +295,14 @@ def _nan_guard(error: NonFiniteLoss, folder: Path) -> UserError:
     )
 
 
-def summary(result: dict[str, Any]) -> dict[str, Any]:
-    """The W&B summary of a result: fixed keys, so that a sweep's table shows cost beside AP."""
-    ap = result["metrics"].get("AP")
-    return {
-        **result["metrics"],
-        "AP": ap,
-        "params": result["params"],
-        "gmacs": result["macs"] / 1e9,
-        "paper_value": result["paper_value"].get("AP"),
-        "box_source": result["box_source"],
-        "scale": result["scale"],
-    }
-
-
 # --- test ----------------------------------------------------------------------------------------------------------
 
 
 def test(loaded: Loaded, data: Any = None) -> dict[str, Any]:
     """Evaluate a checkpoint, or score a predictions file without a model.
 
-    The result goes to `log.dir`, or to <run folder>/tests/<identity>-<checkpoint's name> (beside a predictions file:
-    tests/<identity>-<its name>).
+    The result goes to <run folder>/tests/<identity>-<checkpoint's name> (beside a predictions file:
+    tests/<identity>-<its name>), or to `log.dir` where that is no training run's folder.
 
     Args:
         loaded: the experiment, with `checkpoint` or `predictions` set.
@@ -478,10 +328,10 @@ def test(loaded: Loaded, data: Any = None) -> dict[str, Any]:
     module = build_module(loaded)
     ckpt.load_weights(module, saved, path)
     run_folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
-    folder = Path(cfg.log.dir) if cfg.log.dir else run_folder / "tests" / f"{identity(cfg)}-{path.stem}"
+    folder = _test_dir(cfg, run_folder, path.stem)
     evaluator = Evaluator(cfg, cfg.joint_set())
     progress = [Progress()] if cfg.log.progress else []
-    trainer = _trainer(cfg, layout, folder, [evaluator, *progress])
+    trainer = build_trainer(cfg, layout, folder, [evaluator, *progress])
     data.prepare_data()
     begin = time.monotonic()
     trainer.test(module, datamodule=data, verbose=False)
@@ -490,7 +340,7 @@ def test(loaded: Loaded, data: Any = None) -> dict[str, Any]:
     if not first_rank():
         sys.exit(0)
     note = saved[ckpt.KEY]
-    facts = _facts(loaded, layout, data, int(note["step"]), _cost(module, cfg))
+    facts = results.facts(loaded, layout, data, int(note["step"]), results.cost(module, cfg))
     extra = {
         "evaluated": {
             "checkpoint": str(path),
@@ -503,17 +353,26 @@ def test(loaded: Loaded, data: Any = None) -> dict[str, Any]:
     return _write_test(loaded, data, folder, facts, scores, extra)
 
 
+def _test_dir(cfg: ExperimentBase, run_folder: Path, name: str) -> Path:
+    """Where a test is written; never over a training run (whose config may have been read, log.dir included)."""
+    if cfg.log.dir:
+        given = Path(cfg.log.dir)
+        if given.resolve() != run_folder.resolve() and not (given / LAST).exists():
+            return given
+    return run_folder / "tests" / f"{identity(cfg)}-{name}"
+
+
 def _test_predictions(loaded: Loaded, data: Any, layout: Layout, path: Path) -> dict[str, Any]:
     from repose.metrics import keypoint_ap
 
     cfg = loaded.cfg
     data.prepare_data()
     truth, skeleton = data.ground_truth(), cfg.joint_set()
-    results = keypoint_ap.load_results(path, truth, skeleton)
-    metrics = keypoint_ap.score(results, truth, skeleton, cfg.test.max_people)
-    scores = Scores(metrics, results, keypoint_ap.explain(metrics, truth), 0)
-    folder = Path(cfg.log.dir) if cfg.log.dir else path.parent / "tests" / f"{identity(cfg)}-{path.stem}"
-    facts = {**_facts(loaded, layout, data, 0, (0, 0)), "params": None, "macs": None}
+    poses = keypoint_ap.load_results(path, truth, skeleton)
+    metrics = keypoint_ap.score(poses, truth, skeleton, cfg.test.max_people)
+    scores = Scores(metrics, poses, keypoint_ap.explain(metrics, truth, poses), 0)
+    folder = _test_dir(cfg, path.parent, path.stem)
+    facts = {**results.facts(loaded, layout, data, 0, (0, 0)), "params": None, "macs": None}
     extra = {"evaluated": {"predictions": str(path)}, "hours": 0.0}
     return _write_test(loaded, data, folder, facts, scores, extra)
 
@@ -530,9 +389,9 @@ def _write_test(
         **facts,
         "status": "done",
         "metrics": scores.metrics,
-        "errors": _errors(scores.results, data, cfg),
+        "errors": results.errors(scores.results, data, cfg),
         **extra,
-        "finished": _now(),
+        "finished": results.now(),
     }
     if scores.explanation:
         say(scores.explanation)
@@ -541,5 +400,5 @@ def _write_test(
         f"{cfg.title or cfg.name} on {cfg.data.name}: AP {100 * scores.metrics['AP']:.2f}, boxes {data.box_source}, "
         f"flip {'yes' if cfg.test.flip else 'no'}, scales {scales}, OKS area {cfg.data.oks_area}"
     )
-    _write_result(folder, result)
+    results.write(folder, result)
     return {**(read_result(folder) or result), "dir": str(folder)}

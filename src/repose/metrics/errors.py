@@ -1,8 +1,8 @@
 """Where the error lies: per-joint similarity, and its kinds after Ronchi and Perona (ICCV 2017).
 
-Each labelled joint of a matched person is one of: good (keypoint similarity at least 0.85 to its own joint), jitter (at
-least 0.5), inversion (near the mirrored joint of the same person), swap (near that joint, or its mirror, of another
-person), miss (near none). Shapes: N poses, M people of one image, K joints.
+Each labelled joint of a matched person is the first of these that holds: good (keypoint similarity at least 0.85 to its
+own joint), jitter (at least 0.5), inversion (at least 0.5 to the mirrored joint of the same person), swap (at least 0.5
+to that joint, or its mirror, of another person), miss. Shapes: N poses, M people of one image, K joints.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from repose.metrics.keypoint_ap import complete
 from repose.ops.oks import keypoint_similarity, oks
 from repose.skeleton import Skeleton
 
@@ -25,7 +26,10 @@ _MATCH: Final = 0.1
 
 
 def analyse(
-    results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str, Any], skeleton: Skeleton
+    results: Sequence[Mapping[str, Any]],
+    ground_truth: Mapping[str, Any],
+    skeleton: Skeleton,
+    max_people: int = 20,
 ) -> dict[str, Any]:
     """Match poses to people (best score first, by OKS) and classify each labelled joint.
 
@@ -33,14 +37,17 @@ def analyse(
         results: COCO keypoint results.
         ground_truth: COCO-format dict of the evaluated images.
         skeleton: joints of both.
+        max_people: poses per image that count, best first, as in AP.
 
     Returns:
-        `people` (labelled, not crowd), `matched`, `kinds` (share of labelled joints of matched people), `joints`: name ->
-        `n`, `similarity` (mean keypoint similarity) and the shares of that joint; ready for result.json.
+        `people` (labelled, not crowd), `matched`, `kinds` (share of labelled joints of matched people), `joints`:
+        name -> `n`, `similarity` (mean keypoint similarity, the joint's part of OKS; None where n is 0) and the shares
+        of that joint; ready for result.json.
     """
     truth: dict[int, list[Mapping[str, Any]]] = {}
-    for annotation in ground_truth["annotations"]:
-        if annotation.get("num_keypoints") and not annotation.get("iscrowd"):
+    for number, bare in enumerate(ground_truth["annotations"], 1):
+        annotation = complete(bare, number, skeleton.k)
+        if annotation["num_keypoints"] and not annotation["iscrowd"]:
             truth.setdefault(int(annotation["image_id"]), []).append(annotation)
     poses: dict[int, list[Mapping[str, Any]]] = {}
     for result in sorted(results, key=lambda r: -float(r["score"])):
@@ -52,7 +59,7 @@ def analyse(
     for image, people in truth.items():
         if image not in poses:
             continue
-        pose_NK3, gt_MK3 = _joints(poses[image], skeleton.k), _joints(people, skeleton.k)
+        pose_NK3, gt_MK3 = _joints(poses[image][:max_people], skeleton.k), _joints(people, skeleton.k)
         area_M = torch.tensor([float(p["area"]) for p in people], dtype=torch.float64)
         for n, m in _match(oks(pose_NK3[..., :2], gt_MK3, area_M, skeleton.sigmas)):
             matched += 1
@@ -67,7 +74,11 @@ def analyse(
         "matched": matched,
         "kinds": _shares(counts_KC.sum(0)),
         "joints": {
-            name: {"n": int(n_K[i]), "similarity": float(similarity_K[i] / max(int(n_K[i]), 1)), **_shares(counts_KC[i])}
+            name: {
+                "n": int(n_K[i]),
+                "similarity": float(similarity_K[i] / n_K[i]) if n_K[i] else None,
+                **_shares(counts_KC[i]),
+            }
             for i, name in enumerate(skeleton.joints)
         },
     }
@@ -89,9 +100,7 @@ def _match(oks_NM: Tensor) -> list[tuple[int, int]]:
     return pairs
 
 
-def _classify(
-    pose_K2: Tensor, m: int, gt_MK3: Tensor, area_M: Tensor, skeleton: Skeleton
-) -> tuple[Tensor, Tensor]:
+def _classify(pose_K2: Tensor, m: int, gt_MK3: Tensor, area_M: Tensor, skeleton: Skeleton) -> tuple[Tensor, Tensor]:
     """Kind of each joint of one pose matched to person m, and its similarity to its own joint; (K,) each."""
     flip = torch.tensor(skeleton.flip_index)
     point_1K2 = pose_K2[None]
@@ -113,4 +122,4 @@ def _classify(
 
 def _shares(counts_C: Tensor) -> dict[str, float]:
     total = max(int(counts_C.sum()), 1)
-    return {kind: float(n) / total for kind, n in zip(KINDS, counts_C.tolist(), strict=True)}
+    return {kind: int(counts_C[i]) / total for i, kind in enumerate(KINDS)}

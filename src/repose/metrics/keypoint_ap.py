@@ -1,7 +1,7 @@
 # pycocotools has no types; its arrays become floats and plain dicts in this file.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false
-"""COCO keypoint AP for any skeleton, accumulated by pycocotools.
+"""COCO keypoint AP for any skeleton, matched and accumulated by pycocotools.
 
 Shapes: B results of a batch, N people of one image, K joints. Values are shares (0 to 1), never percent.
 """
@@ -14,7 +14,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -28,10 +28,15 @@ from repose.ops.oks import oks_nms
 from repose.skeleton import Skeleton
 from repose.types import Poses
 
-NAMES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
+NAMES: Final = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 """COCO's ten numbers, in pycocotools' order."""
-_DECIMALS = 4
-"""Of coordinates and scores in results: rounded before scoring, so that the saved file scores the same."""
+_KEYS: Final = ("image_id", "category_id", "keypoints", "score")
+"""What a result holds, and nothing else: with a `bbox` pycocotools takes the area from it, and AP by size changes."""
+_COORDINATE_DECIMALS: Final = 4
+_SCORE_DECIMALS: Final = 8
+"""Of results: rounded before scoring, so that the saved file scores the same."""
+_MEDIUM, _LARGE = 32**2, 96**2
+"""COCO's size classes, pixels^2; an area on a border is in both."""
 
 
 class KeypointAP(Metric):
@@ -42,7 +47,7 @@ class KeypointAP(Metric):
     """
 
     full_state_update = False
-    rows: Tensor
+    rows: list[Tensor] | Tensor  # a tensor after processes were joined
 
     def __init__(
         self,
@@ -57,11 +62,21 @@ class KeypointAP(Metric):
         self.ground_truth = ground_truth
         self.max_people = max_people
         self.oks_nms = oks_nms
-        # One matrix (image, subject, position, score, area, K x (x, y, score)), float64 because ids pass 2^24. It starts
-        # with no rows rather than as a list: a process that saw nothing must still have something to gather.
-        empty = torch.zeros(0, 5 + 3 * skeleton.k, dtype=torch.float64)
-        self.add_state("rows", default=empty, dist_reduce_fx="cat")
-        self._waiting: list[Tensor] = []
+        self._results: list[dict[str, Any]] = []
+        self._metrics: dict[str, float] = {}
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self._seed()
+
+    def _seed(self) -> None:
+        # Matrices of rows (image, subject, position, score, area, K x (x, y, score)), float64 because ids pass 2^24.
+        # The first has no rows: gloo fails where a process that saw nothing has nothing to gather.
+        empty = torch.zeros(0, 5 + 3 * self.skeleton.k, dtype=torch.float64, device=self.device)
+        self.rows = [empty]
+
+    @property
+    def update_called(self) -> bool:
+        """True: an evaluation that found nobody is a valid one, and torchmetrics would warn of it."""
+        return True
 
     def update(self, image_id_B: Tensor, subject_id_B: Tensor, poses: Sequence[Poses], area_B: Tensor) -> None:
         """Add a batch.
@@ -73,52 +88,55 @@ class KeypointAP(Metric):
             area_B: areas for OKS-NMS, photograph pixels^2.
         """
         if not len(poses) == len(image_id_B) == len(subject_id_B) == len(area_B):
-            raise ValueError(f"{len(poses)} poses for {len(image_id_B)} images")
-        for image, subject, pose, area in zip(image_id_B, subject_id_B, poses, area_B, strict=True):
-            n = pose.n
-            head = torch.empty(n, 5, dtype=torch.float64, device=self.rows.device)
-            head[:, 0], head[:, 1], head[:, 4] = image, subject, area
-            head[:, 2] = torch.arange(n)
-            head[:, 3] = pose.score_N
-            joints = pose.joint_NK3.reshape(n, 3 * self.skeleton.k).to(head)
-            self._waiting.append(torch.cat([head, joints], dim=1))
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self.rows = torch.cat([self.rows, *self._waiting])
-            self._waiting = []
+            raise ValueError(
+                f"{len(poses)} poses, {len(image_id_B)} image ids, {len(subject_id_B)} subjects, {len(area_B)} areas"
+            )
+        if not poses:
+            return
+        n_B = torch.tensor([pose.n for pose in poses])
+        head = torch.stack([v.detach().cpu().double() for v in (image_id_B, subject_id_B, area_B)])
+        image, subject, area = head.repeat_interleave(n_B, dim=1)
+        position = torch.cat([torch.arange(pose.n, dtype=torch.float64) for pose in poses])
+        score = torch.cat([pose.score_N.detach() for pose in poses]).cpu().double()
+        joints = torch.cat([pose.joint_NK3.detach().flatten(1) for pose in poses]).cpu().double()
+        columns = torch.stack([image, subject, position, score, area], dim=1)
+        assert isinstance(self.rows, list)
+        self.rows.append(torch.cat([columns, joints], dim=1).to(self.device))
 
     def reset(self) -> None:
         """Forget everything."""
         super().reset()
-        self._waiting = []
-
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the rows of all processes."""
-        self._flush()
-        super().sync(*args, **kwargs)
+        self._seed()
+        self._results, self._metrics = [], {}
 
     def compute(self) -> dict[str, float]:
         """COCO's ten numbers; nan where the ground truth has nobody to score (`explain` says why)."""
-        self._flush()
-        self._results = _to_results(self.rows.cpu(), self.skeleton, self.oks_nms)
-        return score(self._results, self.ground_truth, self.skeleton, self.max_people)
+        rows = torch.cat(self.rows) if isinstance(self.rows, list) else self.rows
+        category = _category(self.ground_truth)
+        self._results = _to_results(rows.cpu(), self.skeleton, self.oks_nms, category)
+        self._metrics = score(self._results, self.ground_truth, self.skeleton, self.max_people)
+        return dict(self._metrics)
 
     def results(self) -> list[dict[str, Any]]:
-        """What the last `compute` scored, in COCO's result format."""
+        """What the last `compute` scored, in COCO's result format: of all processes, without duplicates, after NMS."""
         return self._results
 
     def explain(self) -> str:
-        """Why a number of the last `compute` is nan, "" if none is."""
-        return explain(score(self._results, self.ground_truth, self.skeleton, self.max_people), self.ground_truth)
+        """Why a number of the last `compute` is nan or 0, "" if there is nothing to say."""
+        return explain(self._metrics, self.ground_truth, self._results) if self._metrics else ""
 
 
-def _to_results(rows: Tensor, skeleton: Skeleton, threshold: float | None) -> list[dict[str, Any]]:
+def _category(ground_truth: Mapping[str, Any]) -> int:
+    categories = ground_truth.get("categories") or [{"id": 1}]
+    return int(categories[0]["id"])
+
+
+def _to_results(rows: Tensor, skeleton: Skeleton, threshold: float | None, category: int) -> list[dict[str, Any]]:
     unique: dict[tuple[int, int, int], Tensor] = {}
     for key, row in zip(rows[:, :3].long().tolist(), rows, strict=True):
         unique.setdefault((key[0], key[1], key[2]), row)
     by_image: dict[int, list[Tensor]] = {}
-    for key in sorted(unique):
+    for key in sorted(unique):  # the same order however many processes there were
         by_image.setdefault(key[0], []).append(unique[key])
     results: list[dict[str, Any]] = []
     for image, members in by_image.items():
@@ -127,13 +145,12 @@ def _to_results(rows: Tensor, skeleton: Skeleton, threshold: float | None) -> li
             joint_NK3 = kept[:, 5:].view(len(kept), skeleton.k, 3)
             kept = kept[oks_nms(joint_NK3, kept[:, 3], kept[:, 4], skeleton.sigmas, threshold)]
         for row in kept.numpy():
-            # Only these four keys: with a `bbox` pycocotools takes the area from it, and AP by size changes.
             results.append(
                 {
                     "image_id": image,
-                    "category_id": 1,
-                    "keypoints": np.round(row[5:], _DECIMALS).tolist(),
-                    "score": round(float(row[3]), 8),
+                    "category_id": category,
+                    "keypoints": np.round(row[5:], _COORDINATE_DECIMALS).tolist(),
+                    "score": round(float(row[3]), _SCORE_DECIMALS),
                 }
             )
     return results
@@ -155,41 +172,50 @@ def score(
 
     Returns:
         name -> share, nan where pycocotools says -1 (nobody of that size in the ground truth).
+
+    Raises:
+        UserError: see `evaluate`.
     """
     evaluation = evaluate(results, ground_truth, skeleton, max_people)
-    if evaluation is None:
-        has = {
-            "": any(_counts(a) for a in ground_truth["annotations"]),
-            "M": any(_counts(a) and 32**2 <= a["area"] <= 96**2 for a in ground_truth["annotations"]),
-            "L": any(_counts(a) and a["area"] >= 96**2 for a in ground_truth["annotations"]),
-        }
-        sizes = [name.rpartition("_")[2] if "_" in name else "" for name in NAMES]
-        return {name: 0.0 if has[size] else math.nan for name, size in zip(NAMES, sizes, strict=True)}
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
-        evaluation.summarize()
-    return {name: math.nan if v < 0 else float(v) for name, v in zip(NAMES, evaluation.stats, strict=True)}
-
-
-def _counts(annotation: Mapping[str, Any]) -> bool:
-    return bool(annotation.get("num_keypoints")) and not annotation.get("iscrowd")
+    # Not pycocotools' own summary: that looks for maxDets = 20 and says -1 for every other number of people.
+    precision_TRA, recall_TA = evaluation.eval["precision"][:, :, 0, :, 0], evaluation.eval["recall"][:, 0, :, 0]
+    values: list[float] = []
+    for table in (precision_TRA, recall_TA):
+        half, three_quarters = (np.flatnonzero(np.isclose(evaluation.params.iouThrs, t)) for t in (0.5, 0.75))
+        for part in (table[..., 0], table[half][..., 0], table[three_quarters][..., 0], table[..., 1], table[..., 2]):
+            values.append(float(np.mean(part[part > -1])) if (part > -1).any() else math.nan)
+    return dict(zip(NAMES, values, strict=True))
 
 
 def evaluate(
     results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str, Any], skeleton: Skeleton, max_people: int = 20
-) -> COCOeval | None:
-    """pycocotools' per-image evaluation, not yet accumulated; None without results (it cannot load an empty list)."""
-    if not results or not ground_truth["images"]:
-        return None
+) -> COCOeval:
+    """Matching per image by pycocotools, not yet accumulated; prints nothing and leaves its arguments as they are.
+
+    Raises:
+        UserError: a result that `check` refuses, or an annotation without `area`.
+    """
+    check(results, ground_truth, skeleton, "predictions")
+    truth: Any = COCO()  # Any: its stubs know no keypoint results
+    found: Any = COCO()
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
         truth.dataset = {
+            "info": {},
             "images": list(ground_truth["images"]),
-            "categories": list(ground_truth.get("categories") or [{"id": 1, "name": "person"}]),
-            "annotations": [_complete(a, skeleton.k) for a in ground_truth["annotations"]],
+            # People are the only class, whatever number a file gives them.
+            "categories": [{"id": 1, "name": "person"}],
+            "annotations": [complete(a, i + 1, skeleton.k) for i, a in enumerate(ground_truth["annotations"])],
         }
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes([_bare(r) for r in results]), "keypoints")
+        bare = [{**{key: r[key] for key in _KEYS}, "category_id": 1} for r in results]
+        if bare:
+            found = truth.loadRes(bare)
+        else:  # which loadRes cannot read
+            found.dataset = {**truth.dataset, "annotations": []}
+            found.createIndex()
+        evaluation = COCOeval(truth, found, "keypoints")
         evaluation.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
         evaluation.params.maxDets = [max_people]
         evaluation.params.imgIds = sorted(truth.imgs)
@@ -197,35 +223,100 @@ def evaluate(
     return evaluation
 
 
-def _complete(annotation: Mapping[str, Any], k: int) -> dict[str, Any]:
-    """An annotation with the optional keys that pycocotools insists on."""
-    joints = annotation.get("keypoints") or [0] * (3 * k)
-    return {"iscrowd": 0, "num_keypoints": sum(v > 0 for v in joints[2::3]), **annotation, "keypoints": joints}
+def complete(annotation: Mapping[str, Any], number: int, k: int) -> dict[str, Any]:
+    """A copy of an annotation with every key that pycocotools insists on.
+
+    Args:
+        annotation: COCO keypoint annotation; `iscrowd`, `num_keypoints`, `bbox`, `keypoints`, `id` may be absent.
+        number: its new id, from 1: pycocotools marks a match by the annotation's id, so id 0 would count as no match.
+        k: joints of the skeleton.
+
+    Raises:
+        UserError: no `area`, or joints of another skeleton.
+    """
+    name = f"annotation {annotation.get('id', number)} of image {annotation['image_id']}"
+    if annotation.get("area") is None:
+        raise UserError(f"{name} has no `area`, which OKS needs; set data.oks_area to say what stands for it")
+    joints = list(annotation.get("keypoints") or [0] * (3 * k))
+    if len(joints) != 3 * k:
+        raise UserError(f"{name} has {len(joints) / 3:g} joints, the skeleton has {k}")
+    labelled = np.array(joints, dtype=np.float64).reshape(k, 3)
+    labelled = labelled[labelled[:, 2] > 0, :2]
+    low, high = (labelled.min(0), labelled.max(0)) if len(labelled) else (np.zeros(2), np.zeros(2))
+    return {
+        "iscrowd": 0,
+        "num_keypoints": len(labelled),
+        "bbox": [*low.tolist(), *(high - low).tolist()],
+        **annotation,
+        "keypoints": joints,
+        "category_id": 1,
+        "id": number,
+    }
 
 
-def _bare(result: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: result[key] for key in ("image_id", "category_id", "keypoints", "score")}
-
-
-def explain(metrics: Mapping[str, float], ground_truth: Mapping[str, Any]) -> str:
-    """Why numbers are nan, one line, "" if none is."""
-    absent = [name for name in NAMES if math.isnan(metrics[name])]
-    if not absent:
-        return ""
+def explain(
+    metrics: Mapping[str, float],
+    ground_truth: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]] | None = None,
+) -> str:
+    """Why numbers are nan (or all 0, if the results are given and empty), one line, "" if there is nothing to say."""
     if not ground_truth["images"]:
         return "no image was evaluated"
+    absent = [name for name in NAMES if math.isnan(metrics.get(name, 0.0))]
     if "AP" in absent:
-        return f"the {len(ground_truth['images'])} evaluated images have nobody with labelled joints"
-    sizes = {"M": "medium (32^2 to 96^2 pixels)", "L": "large (above 96^2 pixels)"}
-    gone = " and ".join(text for size, text in sizes.items() if f"AP_{size}" in absent)
-    return f"{', '.join(absent)}: no labelled person of the evaluated images is {gone}"
+        return f"the {len(ground_truth['images'])} evaluated images have nobody with labelled joints, so there is no AP"
+    said: list[str] = []
+    if results is not None and not results:
+        said.append("nobody was predicted, so AP is 0")
+    if absent:
+        sizes = {
+            "M": f"medium ({_MEDIUM} to {_LARGE} pixels^2)",
+            "L": f"large ({_LARGE} pixels^2 and above)",
+        }
+        gone = " or ".join(text for size, text in sizes.items() if f"AP_{size}" in absent)
+        said.append(f"{', '.join(absent)}: no labelled person of the evaluated images is {gone}")
+    return "; ".join(said)
+
+
+def check(
+    results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str, Any], skeleton: Skeleton, source: str
+) -> None:
+    """Refuse results that would score wrongly.
+
+    Args:
+        results: COCO keypoint results.
+        ground_truth: of the evaluated images.
+        skeleton: joints of both.
+        source: file name or the like, for the message.
+
+    Raises:
+        UserError: missing keys, joints of another skeleton, values that are not finite (pycocotools matches NaN with
+            anybody), or an image that is not evaluated.
+    """
+    known = {int(image["id"]) for image in ground_truth["images"]}
+    for i, result in enumerate(results):
+        missing = [key for key in _KEYS if key not in result]
+        if missing:
+            raise UserError(f"{source}: result {i} has no `{missing[0]}`; each needs {', '.join(_KEYS)}")
+        joints, image = result["keypoints"], result["image_id"]
+        if not isinstance(joints, Sequence) or len(joints) != 3 * skeleton.k:
+            n = f"{len(joints) / 3:g}" if isinstance(joints, Sequence) else "no"
+            raise UserError(f"{source}: result {i} has {n} joints, skeleton {skeleton.name} has {skeleton.k}")
+        try:
+            finite = math.isfinite(result["score"]) and all(map(math.isfinite, joints))
+        except TypeError:
+            finite = False
+        if not finite:
+            raise UserError(f"{source}: result {i} (image {image}) has a joint or score that is not a finite number")
+        if image not in known:
+            raise UserError(f"{source}: result {i} is of image {image}, which is not among the {len(known)} evaluated")
 
 
 def load_results(path: Path, ground_truth: Mapping[str, Any], skeleton: Skeleton) -> list[dict[str, Any]]:
     """A COCO keypoint result file.
 
     Raises:
-        UserError: missing, not a list of results, joints of another skeleton, or images that are not evaluated.
+        UserError: no such file, not a list of results, or what `check` refuses.
     """
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
@@ -235,14 +326,8 @@ def load_results(path: Path, ground_truth: Mapping[str, Any], skeleton: Skeleton
         raise UserError(f"{path}: not a JSON file ({error})") from None
     if not isinstance(results, list):
         raise UserError(f"{path}: a COCO result file is a list of results, not a {type(results).__name__}")
-    known = {int(image["id"]) for image in ground_truth["images"]}
     for i, result in enumerate(results):
-        missing = [k for k in ("image_id", "category_id", "keypoints", "score") if k not in result]
-        if missing:
-            raise UserError(f"{path}: result {i} has no {missing[0]!r}")
-        if len(result["keypoints"]) != 3 * skeleton.k:
-            n = len(result["keypoints"]) / 3
-            raise UserError(f"{path}: result {i} has {n:g} joints, skeleton {skeleton.name} has {skeleton.k}")
-        if int(result["image_id"]) not in known:
-            raise UserError(f"{path}: result {i} is of image {result['image_id']}, which is not among those evaluated")
+        if not isinstance(result, dict):
+            raise UserError(f"{path}: result {i} is a {type(result).__name__}, not an object with {', '.join(_KEYS)}")
+    check(results, ground_truth, skeleton, str(path))
     return results

@@ -1,7 +1,8 @@
 """Object keypoint similarity (OKS) as COCO's evaluation defines it, and greedy NMS by it.
 
-Shapes: N poses, M ground-truth people, K joints. Source: cocodataset.org/#keypoints-eval; DRP-Net §3.1, Eq. 14, whose k_i
-is twice COCO's sigma. All in float64: pycocotools computes in it, and thresholds are compared with equality.
+Shapes: N poses, M ground-truth people, K joints. Source: cocodataset.org/#keypoints-eval; DRP-Net §3.1, Eq. 14, whose
+k_i is twice COCO's sigma. All in float64 (float32 on MPS, which has no other): pycocotools computes in it, and
+thresholds are compared with equality.
 """
 
 from __future__ import annotations
@@ -11,6 +12,10 @@ from torch import Tensor
 
 _EPS = 2.220446049250313e-16
 """np.spacing(1), which pycocotools adds to the area."""
+
+
+def _exact(x: Tensor) -> Tensor:
+    return x.float() if x.device.type == "mps" else x.double()
 
 
 def oks(
@@ -33,22 +38,23 @@ def oks(
     Returns:
         (N, M) in [0, 1], float64.
     """
-    pose, gt = pose_NK2.double(), gt_MK3.double()
+    pose, gt = _exact(pose_NK2), _exact(gt_MK3)
     variance_K = _variance(sigmas, pose.device)
     visible_MK = gt[..., 2] > 0
     delta_NMK2 = pose[:, None] - gt[None, :, :, :2]
     squared_NMK = delta_NMK2.square().sum(-1)
-    e_NMK = squared_NMK / variance_K / (area_M.double() + _EPS)[None, :, None] / 2
+    e_NMK = squared_NMK / variance_K / (_exact(area_M) + _EPS)[None, :, None] / 2
     count_M = visible_MK.sum(-1)
     similarity = (torch.exp(-e_NMK) * visible_MK).sum(-1) / count_M.clamp(min=1)
     if box_img_M4 is None:
         return similarity
-    outside_NM = _outside(pose, box_img_M4.double(), area_M.double(), variance_K)
+    outside_NM = _outside(pose, _exact(box_img_M4), _exact(area_M), variance_K)
     return torch.where(count_M > 0, similarity, outside_NM)
 
 
 def _variance(sigmas: tuple[float, ...], device: torch.device) -> Tensor:
-    return (2 * torch.tensor(sigmas, dtype=torch.float64, device=device)).square()
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    return (2 * torch.tensor(sigmas, dtype=dtype, device=device)).square()
 
 
 def _outside(pose_NK2: Tensor, box_M4: Tensor, area_M: Tensor, variance_K: Tensor) -> Tensor:
@@ -72,8 +78,8 @@ def keypoint_similarity(pose_NK2: Tensor, gt_NK2: Tensor, area_N: Tensor, sigmas
     Returns:
         (N, K), float64.
     """
-    squared_NK = (pose_NK2.double() - gt_NK2.double()).square().sum(-1)
-    return torch.exp(-squared_NK / _variance(sigmas, squared_NK.device) / (area_N.double() + _EPS)[:, None] / 2)
+    squared_NK = (_exact(pose_NK2) - _exact(gt_NK2)).square().sum(-1)
+    return torch.exp(-squared_NK / _variance(sigmas, squared_NK.device) / (_exact(area_N) + _EPS)[:, None] / 2)
 
 
 def pose_oks(joint_NK2: Tensor, area_N: Tensor, sigmas: tuple[float, ...]) -> Tensor:
@@ -82,7 +88,7 @@ def pose_oks(joint_NK2: Tensor, area_N: Tensor, sigmas: tuple[float, ...]) -> Te
     Returns:
         (N, N), float64, symmetric, ones on the diagonal.
     """
-    joint, area = joint_NK2.double(), area_N.double()
+    joint, area = _exact(joint_NK2), _exact(area_N)
     squared_NNK = (joint[:, None] - joint[None]).square().sum(-1)
     mean_NN = (area[:, None] + area[None]) / 2 + _EPS
     return torch.exp(-squared_NNK / _variance(sigmas, joint.device) / mean_NN[..., None] / 2).mean(-1)
@@ -103,7 +109,7 @@ def oks_nms(joint_NK2: Tensor, score_N: Tensor, area_N: Tensor, sigmas: tuple[fl
     Returns:
         int64 indices that stay, best first.
     """
-    order = torch.argsort(score_N.double(), descending=True, stable=True)
+    order = torch.argsort(_exact(score_N), descending=True, stable=True)
     close_NN = pose_oks(joint_NK2[..., :2][order], area_N[order], sigmas) > threshold
     alive = torch.ones(len(order), dtype=torch.bool)
     for i, row in enumerate(close_NN.cpu()):

@@ -7,11 +7,12 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from repose import papers
-from repose.config import ExperimentBase, Layer, Loaded, identity, load, parse_arguments, parse_value
+from repose.config import ExperimentBase, Layer, Loaded, experiments_root, identity, load, parse_arguments, parse_value
 from repose.engine.rundir import run_dir
 from repose.errors import UserError
 from repose.tables.schema import Row, Table, settings
@@ -93,12 +94,17 @@ class Cell:
     number: int
     loaded: Loaded
     parent: Cell | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @cached_property
+    def identity(self) -> str:
+        """Of the resolved config."""
+        return identity(self.loaded.cfg)
 
     @property
     def key(self) -> str:
         """Names what is computed: rows with the same key are one run."""
-        own = identity(self.loaded.cfg)
+        own = self.identity
         if self.parent:
             return f"{self.parent.key}/{own}"
         return f"{self.row.sha256[:12]}/{own}" if self.row.kind == "published" else own
@@ -106,8 +112,7 @@ class Cell:
     @property
     def folder(self) -> Path:
         """Run folder; a test's lies below the run that it tests."""
-        cfg = self.loaded.cfg
-        own = identity(cfg)
+        cfg, own = self.loaded.cfg, self.identity
         if self.parent:
             return self.parent.folder / "tests" / own
         if self.row.kind == "published":
@@ -155,7 +160,8 @@ def cell(
 
     def resolve(extra: Sequence[str]) -> Loaded:
         line = [w for w in words if w.partition("=")[0] not in {e.partition("=")[0] for e in extra}]
-        return load(table.experiment_of(row), [*line, *extra], find_paper=papers.get, row=row_layers)
+        layers = tuple((x.origin, json.dumps(x.values), json.dumps(dict(x.lines))) for x in row_layers)
+        return _load(table.experiment_of(row), (*line, *extra), layers, _stamp())
 
     extra: list[str] = []
     loaded = resolve(extra)
@@ -166,6 +172,19 @@ def cell(
     more, _ = parse_arguments(extra)
     leaves = settings([*row_layers, Layer(line.origin, line.values), Layer(more.origin, more.values)])
     return Cell(table, row, choice, number, loaded, parent, leaves)
+
+
+@lru_cache(maxsize=256)
+def _load(experiment: str, words: tuple[str, ...], layers: tuple[tuple[str, str, str], ...], stamp: int) -> Loaded:
+    """`load`, once per process: a table asks for the same config several times, and each takes 0.2 s."""
+    row = [Layer(origin, json.loads(values), json.loads(lines)) for origin, values, lines in layers]
+    return load(experiment, words, find_paper=papers.get, row=row)
+
+
+def _stamp() -> int:
+    """Changes when a YAML of the experiments does."""
+    files = experiments_root().glob("**/*.yaml")
+    return hash(tuple(sorted((str(p), p.stat().st_mtime_ns) for p in files)))
 
 
 def at_scale(row: Row, scale: str) -> bool:

@@ -73,6 +73,8 @@ def judge_measured(difference: Interval, values: tuple[float, float], seeds: int
     said += f" over {seeds} seeds" if seeds > 1 else ", one seed"
     if max(values) < FLOOR:
         return Verdict("undecided", f"both below AP {100 * FLOOR:.0f}: floor", difference)
+    if math.isnan(difference.low):
+        return Verdict("undecided", "no interval: nobody to find in the images")
     if difference.low > 0:
         return Verdict("confirmed", said, difference)
     if difference.high < 0:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from repose.config import experiments_root
+from repose.engine import rundir
 from repose.errors import UserError
 from repose.tables import plan as plans
 from repose.tables import publish as published
@@ -21,7 +22,7 @@ from repose.tables.overview import overview, print_overview
 from repose.tables.render import print_report, to_json, write_files
 from repose.tables.report import Report, build, shown
 from repose.tables.runner import Jobs, Task, parse_gpus, run_tasks
-from repose.tables.schema import Table, find_tables
+from repose.tables.schema import Table, find_tables, inner
 from repose.tables.state import Changed, State, changed_since, state_of
 
 
@@ -53,7 +54,7 @@ def table(words: list[str], flags: argparse.Namespace) -> int:
         if flags.publish:
             _publish(report)
     if flags.json:
-        print(json.dumps(_one(reports)))
+        print(json.dumps(rundir.without_nan(_one(reports))))
     elif not flags.add:
         _next(words[0], tables, choice)
     return 1 if failed else 0
@@ -108,8 +109,8 @@ def _one(reports: Sequence[Report]) -> dict[str, Any]:
 
 
 def _next(name: str, tables: Sequence[Table], choice: Choice) -> None:
-    changed_key = next((k for t in tables for r in t.rows.values() for k in _example(r.set)), "seed=22")
-    words = " ".join(choice.words)
+    changed_key = next((k for t in tables for r in t.rows.values() for k in _example(r.set)), "optim.base_lr=1e-3")
+    words = shlex.join(choice.words)
     print(f"a row of your own: repose table {name} --run {words} --add {changed_key}")
 
 
@@ -118,10 +119,10 @@ def _example(values: dict[str, Any], prefix: str = "") -> list[str]:
     found: list[str] = []
     for key, value in values.items():
         if isinstance(value, dict):
-            found += _example(value, f"{prefix}{key}.")
+            found += _example(inner(values, key), f"{prefix}{key}.")
         elif isinstance(value, int) and not isinstance(value, bool):
             found.append(f"{prefix}{key}={value + 6}")
-        elif isinstance(value, float):
+        elif isinstance(value, float) and value:
             found.append(f"{prefix}{key}={value * 0.75:g}")
     return found
 
@@ -151,7 +152,7 @@ def _run(table: Table, choice: Choice, changed: Changed, flags: argparse.Namespa
     if before:
         _say(f"{table.name}: {len(before)} of {len(todo)} runs are measured already")
     states = run_tasks(todo, Jobs(gpus=gpus, on_done=lambda t, s: _done(t, s, t.key in before)))
-    return sum(s.status in ("failed", "not run") for s in states.values())
+    return sum(s.status not in ("measured", "running") for s in states.values())
 
 
 def _done(task: Task, state: State, before: bool) -> None:
@@ -159,7 +160,7 @@ def _done(task: Task, state: State, before: bool) -> None:
     if before and state.status == "measured":
         return
     result = state.result or {}
-    ap = (result.get("metrics") or {}).get("AP") if state.status == "measured" else None
+    ap = inner(result, "metrics").get("AP") if state.status == "measured" else None
     hours = float(result.get("hours") or 0)
     took = f", {60 * hours:.1f} min" if hours else ""
     _say(f"{task.label}: {state if ap is None else f'AP {100 * ap:.1f}{took}'}")
@@ -244,8 +245,8 @@ def sweep(words: list[str], flags: argparse.Namespace) -> int:
 
 
 def _sweep_row(task: Task, state: State, metric: str) -> dict[str, Any]:
-    values = (state.result or {}).get("metrics") if state.status == "measured" else None
-    keep = {k: v for k, v in (values or {}).items() if k in ("AP", metric)}
+    values = inner(state.result or {}, "metrics") if state.status == "measured" else {}
+    keep = {k: v for k, v in values.items() if k in ("AP", metric)}
     return {"label": task.label, "status": str(state), "measured": keep or None, "folder": str(task.folder)}
 
 

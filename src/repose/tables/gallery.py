@@ -243,7 +243,9 @@ def statistics(data: PoseDataModule) -> Figure:
     # COCO's limits are for the person's area, which is about half the box's
     for limit, name in ((32, "small | medium"), (96, "medium | large")):
         axes[1, 0].axvline(limit, color=orange, linewidth=1)
-        axes[1, 0].annotate(name, (limit, 0.97), xycoords=("data", "axes fraction"), fontsize=7, rotation=90, va="top")
+        axes[1, 0].annotate(
+            name, (limit, 0.97), xycoords=("data", "axes fraction"), fontsize=7, rotation=90, va="top", ha="right"
+        )
     ticks = [t for t in (8, 16, 32, 64, 96, 128, 256, 512) if side.min() <= t <= side.max()]
     axes[1, 0].set_xticks(ticks, [str(t) for t in ticks])
     axes[1, 0].minorticks_off()

@@ -84,8 +84,8 @@ class Seen:
 
     @property
     def name(self) -> str:
-        """Image and annotation id."""
-        return f"image {self.image_id}, person {self.ann_id}"
+        """Which person this is."""
+        return f"person {self.ann_id}"
 
     def errors(self, point_K2: np.ndarray) -> np.ndarray:
         """Distance of points to the annotated joints, input pixels; nan where a joint is not labelled."""
@@ -100,22 +100,28 @@ def open_run(settings: Settings) -> Run:
         UserError: no such checkpoint, or one of another paper.
     """
     demo = settings.checkpoint is None
-    words = ["data.boxes=gt", "data.test_scales=[1.0]", "decode.centre=pred"]
     path = _demo() if demo else ckpt.find(str(settings.checkpoint))
-    saved = ckpt.load_checkpoint(path)
+    words = ["data.boxes=gt", "data.test_scales=[1.0]", "decode.centre=pred"]
     if settings.data is not None:
         words += DEMO_DATA if demo and settings.data == "synthetic" else (f"data={settings.data}",)
     loaded = load_saved(ckpt.saved_config(path), str(path), words, find_paper=papers.get)
+    title = f"{loaded.cfg.title or loaded.cfg.name}, {path.parent.parent.name}"
+    return read_run(
+        path, loaded, f"{'untrained demo (trained for seconds)' if demo else title}, on {loaded.cfg.data.name}"
+    )
+
+
+def read_run(path: Path, loaded: Loaded, heading: str) -> Run:
+    """A checkpoint's network and an experiment's people.
+
+    Raises:
+        UserError: a checkpoint of another paper or shape.
+    """
     module = build_module(loaded)
     if not isinstance(module, DRPNetModule):
         raise UserError(f"checkpoint={path}: a network of {loaded.paper.name}; this notebook shows DRP-Net")
-    ckpt.load_weights(module, saved, path)
-    name = (
-        "untrained demo (trained for seconds)"
-        if demo
-        else f"{loaded.cfg.title or loaded.cfg.name}, {path.parent.parent.name}"
-    )
-    return Run(module.eval(), prepared(loaded), f"{name}, on {loaded.cfg.data.name}")
+    ckpt.load_weights(module, ckpt.load_checkpoint(path), path)
+    return Run(module.eval(), prepared(loaded), heading)
 
 
 def demo_experiment() -> Loaded:
@@ -174,6 +180,12 @@ def _see(run: Run, batch: Batch) -> Seen | None:
         final_K3=pose.joint_NK3[0].double().numpy(),
         oks=float(value[0, 0]),
     )
+
+
+def well_labelled(people: Sequence[Seen], count: int) -> list[Seen]:
+    """The first `count` people, those with most of their joints labelled before the others."""
+    order = sorted(range(len(people)), key=lambda i: (people[i].truth_K3[:, 2] > 0).mean() < 0.7)
+    return [people[i] for i in order[:count]]
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -247,7 +259,7 @@ def heatmap_tiles(run: Run, seen: Seen, columns: int = 6) -> Figure:
         panel.set_ylim(size - 0.5, -0.5)
         joint = run.skeleton.joints[j].replace("_", " ")
         panel.set_title(f"{joint}  {seen.final_K3[j, 2]:.2f}" + (f"\n{note}" if note else ""), fontsize=7, loc="left")
-    figure.text(0.01, 0.005, "ring: annotated joint   +: refined point   number: score", fontsize=7)
+    figure.supxlabel("ring: annotated joint    +: refined point    number: score", x=0.01, ha="left", fontsize=8)
     return figure
 
 
@@ -291,7 +303,7 @@ def failures(run: Run, people: Sequence[Seen], count: int = 8) -> Figure:
         raise UserError("nobody with labelled joints to show")
     figure, panels = grid(2 * len(worst), 8, (1.5, 2.2), f"{run.heading}: lowest OKS first")
     for n, seen in enumerate(worst):
-        show_image(panels[2 * n], seen.image_HW3, f"{n + 1}. {seen.image_id}: annotation")
+        show_image(panels[2 * n], seen.image_HW3, f"{n + 1}. {seen.name}")
         plot_pose(panels[2 * n], seen.truth_K3, run.skeleton, scale=0.8)
         show_image(panels[2 * n + 1], seen.image_HW3, f"OKS {seen.oks:.2f}")
         plot_pose(panels[2 * n + 1], seen.final_K3, run.skeleton, "score", 0.0, scale=0.8)

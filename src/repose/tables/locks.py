@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ def owner(folder: Path) -> Owner | None:
 
 
 @contextmanager
-def claim(folder: Path) -> Iterator[Lock | None]:
+def claim(folder: Path) -> Generator[Lock | None]:
     """Hold a run folder, or get None where another process holds it."""
     path = path_of(folder)
     path.parent.mkdir(parents=True, exist_ok=True)

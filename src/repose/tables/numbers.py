@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from repose.engine import provenance, rundir
+from repose.errors import UserError
 from repose.tables.cells import Cell, Choice
 from repose.tables.claims import Interval
 from repose.tables.costs import CACHE, RowCost, cost_of
-from repose.tables.schema import Row, Table
+from repose.tables.schema import Row, Table, inner
 
 
 class Counted:
@@ -27,32 +29,38 @@ class Counted:
         self._truth: dict[str, dict[str, Any]] = {}
 
     def interval(self, cell: Cell, result: dict[str, Any]) -> Interval:
-        """AP of a run with its 95 % interval over images."""
+        """AP of a run with its 95 % interval over images; nan bounds where the data set or predictions are not here."""
         from repose.metrics import bootstrap
 
-        def compute() -> Interval:
-            low, high = bootstrap.interval(_predictions(cell), self._ground_truth(cell), cell.loaded.cfg.joint_set())
-            return Interval(float(result["metrics"]["AP"]), low, high)
+        cfg, ap = cell.loaded.cfg, float(result["metrics"]["AP"])
 
-        return self._kept("interval", [cell], compute)
+        def compute() -> Interval:
+            truth, people = self._ground_truth(cell), cfg.test.max_people
+            low, high = bootstrap.interval(_predictions(cell), truth, cfg.joint_set(), max_people=people)
+            return Interval(ap, low, high)
+
+        try:
+            return self._kept("interval", [cell], compute)
+        except (UserError, OSError):
+            return Interval(ap, math.nan, math.nan)
 
     def paired(self, better: Cell, worse: Cell) -> Interval | None:
         """Difference of two runs' AP over the same images; None where they saw different ones."""
         from repose.metrics import bootstrap
 
-        results = [rundir.read_result(c.folder) or {} for c in (better, worse)]
-        prints = {(r.get("data") or {}).get("name") for r in results}
-        truth = self._ground_truth(better)
-        if len(prints) > 1 or _images(truth) != _images(self._ground_truth(worse)):
-            return None
+        cfg = better.loaded.cfg
 
         def compute() -> Interval:
-            skeleton = better.loaded.cfg.joint_set()
-            low, high = bootstrap.paired(_predictions(better), _predictions(worse), truth, skeleton)
-            value = results[0]["metrics"]["AP"] - results[1]["metrics"]["AP"]
-            return Interval(float(value), low, high)
+            a, b, people = _predictions(better), _predictions(worse), cfg.test.max_people
+            found = bootstrap.paired(a, b, self._ground_truth(better), cfg.joint_set(), max_people=people)
+            return Interval(found.difference, found.low, found.high)
 
-        return self._kept("paired", [better, worse], compute)
+        try:
+            if self._key(better) != self._key(worse):
+                return None
+            return self._kept("paired", [better, worse], compute)
+        except (UserError, OSError):
+            return None
 
     def cost(self, table: Table, row: Row, choice: Choice) -> RowCost:
         """Params and GMACs at the paper's size."""
@@ -62,10 +70,19 @@ class Counted:
         from repose.data.datamodule import PoseDataModule
 
         data = PoseDataModule(cell.loaded.cfg)
-        key = f"{data.fingerprint()} {cell.loaded.cfg.data.limit_val}"
+        key = self._key(cell)
         if key not in self._truth:
             self._truth[key] = data.ground_truth()
         return self._truth[key]
+
+    def _key(self, cell: Cell) -> str:
+        """Names the evaluated people: annotation file, images, OKS area."""
+        from repose.data.boxes import digest
+        from repose.data.roots import data_file, find_root
+
+        data = cell.loaded.cfg.data
+        file = data_file(find_root(data, cell.loaded.cfg.joint_set()), data.val_json, "data.val_json", data)
+        return f"{digest(file)} {data.limit_val} {data.oks_area}"
 
     def _kept(self, what: str, cells: list[Cell], compute: Callable[[], Interval]) -> Interval:
         code = provenance.code_fingerprint(cells[0].loaded.cfg.paper)
@@ -89,8 +106,4 @@ def _predictions(cell: Cell) -> list[dict[str, Any]]:
 def _digest(cell: Cell) -> list[str]:
     result = rundir.read_result(cell.folder) or {}
     predictions = hashlib.sha256((cell.folder / rundir.PREDICTIONS).read_bytes()).hexdigest()
-    return [predictions, str((result.get("data") or {}).get("fingerprint"))]
-
-
-def _images(truth: dict[str, Any]) -> set[int]:
-    return {int(image["id"]) for image in truth["images"]}
+    return [predictions, str(inner(result, "data").get("fingerprint"))]

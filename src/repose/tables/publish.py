@@ -19,7 +19,7 @@ from repose.errors import UserError
 from repose.tables.cells import cell
 from repose.tables.render import markdown_table, measured
 from repose.tables.report import Line, Report, protocol_line
-from repose.tables.schema import COSTS, Table, find_tables
+from repose.tables.schema import COSTS, Table, find_tables, inner
 
 HEADS = (
     "date", "row", "label", "scale", "seeds", "AP", "AP_low", "AP_high", "AP50", "AP75", "params_M", "GMACs", "data",
@@ -74,7 +74,7 @@ def publish(report: Report) -> list[str]:
         return []
     old = path.read_text(encoding="utf-8") if path.is_file() else ""
     out = io.StringIO()
-    writer = csv.DictWriter(out, HEADS, lineterminator="\n", restval="")
+    writer: csv.DictWriter[str] = csv.DictWriter(out, list(HEADS), lineterminator="\n", restval="")
     if not old:
         writer.writeheader()
     writer.writerows(new)
@@ -103,7 +103,7 @@ def _published_row(report: Report, line: Line) -> dict[str, str]:
         **{k: "" if v is None else f"{v:.1f}" for k, v in numbers.items()},
         "params_M": "" if line.cost.params is None else f"{line.cost.params:.3f}",
         "GMACs": "" if line.cost.gmacs is None else f"{line.cost.gmacs:.3f}",
-        "data": str((first.get("data") or {}).get("name")),
+        "data": str(inner(first, "data").get("name")),
         "boxes": str(first.get("box_source")),
         "flip": "yes" if first.get("flip") else "no",
         "oks_area": str(first.get("oks_area")),

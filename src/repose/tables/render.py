@@ -71,7 +71,8 @@ def columns(report: Report, every: bool) -> list[tuple[str, list[str]]]:
         found.append((f"ours {metric}" + (" [95 %]" if metric == "AP" else ""), [_ours(x, metric) for x in lines]))
         if metric == "AP":
             differences = [NONE if x.difference is None else f"{x.difference:+.1f}" for x in lines]
-            found.append(("diff", differences))
+            if every or set(differences) != {NONE}:
+                found.append(("diff", differences))
     gmacs = [number(x.cost.gmacs) for x in lines]
     params = [number(x.cost.params) for x in lines]
     if every:
@@ -82,8 +83,10 @@ def columns(report: Report, every: bool) -> list[tuple[str, list[str]]]:
             ("params M", params),
         ]
     else:
-        found.append(("GMACs paper/ours", [f"{_paper(x, 'GFLOPs')}/{g}" for x, g in zip(lines, gmacs, strict=True)]))
-        found.append(("params M", [f"{_paper(x, 'params')}/{p}" for x, p in zip(lines, params, strict=True)]))
+        found.append(("GMACs\npaper/ours", [f"{_paper(x, 'GFLOPs')}/{g}" for x, g in zip(lines, gmacs, strict=True)]))
+        found.append(
+            ("params M\npaper/ours", [f"{_paper(x, 'params')}/{p}" for x, p in zip(lines, params, strict=True)])
+        )
     if any(x.published for x in lines):
         found.append(("published", [_published(x) for x in lines]))
     found.append(("status", [x.status for x in lines]))

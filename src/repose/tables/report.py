@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from repose.config import leaves, to_dict
 from repose.config.schema import NOT_IDENTITY
@@ -13,7 +13,7 @@ from repose.tables import claims
 from repose.tables.cells import Cell, Choice, at_scale, cell, cells
 from repose.tables.claims import FLOOR, Interval, Verdict
 from repose.tables.costs import RowCost
-from repose.tables.schema import COSTS, Claim, Row, Table
+from repose.tables.schema import COSTS, Claim, Row, Table, inner
 from repose.tables.state import Changed, State, state_of
 
 
@@ -103,8 +103,21 @@ def build(
     states = {i: [(c, state_of(c, changed)) for c in found] for i, found in runs.items()}
     lines = [_line(table, choice, row, states[row.id], numbers, published) for row in table.rows.values()]
     measured = {i: [c for c, s in found if s.status == "measured"] for i, found in states.items()}
+    shared = _shared(table, runs)
     verdicts = [(c, judge(c, {x.row.id: x for x in lines}, measured, numbers)) for c in table.claims.values()]
-    return Report(table, choice, lines, verdicts, protocols(lines), _notes(table, choice, lines))
+    return Report(table, choice, lines, verdicts, protocols(lines), [*shared, *_notes(table, choice, lines)])
+
+
+def _shared(table: Table, runs: Mapping[str, Sequence[Cell]]) -> list[str]:
+    """Rows that are the same run here, so that nobody takes them for two measurements."""
+    first: dict[str, str] = {}
+    found: list[str] = []
+    for row_id, own in runs.items():
+        for c in own[:1]:
+            if c.key in first:
+                found.append(f"{table.rows[row_id].label}: the same run as {table.rows[first[c.key]].label}")
+            first.setdefault(c.key, row_id)
+    return found
 
 
 def _line(
@@ -130,7 +143,7 @@ def _line(
         return replace(line, status=status, reason=reason)
     results = [r for _, r in done]
     values = _means(results)
-    interval = claims.over_seeds([numbers.interval(c, r) for c, r in done])
+    interval = claims.over_seeds([numbers.interval(c, r) for c, r in done]) if "AP" in values else None
     wrong = [protocol_differs(table, choice, r) for r in results]
     paper = row.paper.get("AP")
     difference = 100 * values["AP"] - paper if "AP" in values and paper is not None and not any(wrong) else None
@@ -150,7 +163,7 @@ def _means(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Mean over seeds of every number that all of them have."""
     found: dict[str, list[float]] = {}
     for result in results:
-        for name, value in (result.get("metrics") or {}).items():
+        for name, value in inner(result, "metrics").items():
             if isinstance(value, (int, float)):
                 found.setdefault(name, []).append(float(value))
     return {k: statistics.fmean(v) for k, v in found.items() if len(v) == len(results)}
@@ -164,7 +177,7 @@ def protocol_differs(table: Table, choice: Choice, result: Mapping[str, Any]) ->
     if choice.scale != "paper":
         return f"scale {choice.scale} is not the paper's"
     paper = table.protocol
-    data = (result.get("data") or {}).get("name")
+    data = inner(result, "data").get("name")
     if paper.data and data != paper.data:
         return f"evaluated on {data}, the paper on {paper.data}"
     boxes = str(result.get("box_source") or "")
@@ -196,17 +209,17 @@ def protocols(lines: Sequence[Line]) -> list[str]:
 
 def protocol_line(result: Mapping[str, Any]) -> str:
     """Data, box source, flip, OKS area, initialisation and scale of a result."""
-    size = result.get("input_size")
+    size: Any = result.get("input_size")
     parts = [
-        f"data {(result.get('data') or {}).get('name')}",
+        f"data {inner(result, 'data').get('name')}",
         f"boxes {result.get('box_source')}",
         f"flip {_yes(result.get('flip'))}",
         f"OKS area {result.get('oks_area')}",
         f"init {result.get('init')}",
-        *([f"input {'x'.join(map(str, size))}"] if isinstance(size, (list, tuple)) else []),
+        *([f"input {'x'.join(map(str, size))}"] if size else []),
         f"scale {result.get('scale')}",
     ]
-    scales = result.get("test_scales")
+    scales: Any = result.get("test_scales")
     if scales and list(scales) != [1.0]:
         parts.append(f"test scales {scales}")
     return ", ".join(parts)
@@ -219,8 +232,9 @@ def judge(claim: Claim, lines: Mapping[str, Line], measured: Mapping[str, Sequen
     """Verdict of a claim from two rows."""
     better, worse = lines[claim.better], lines[claim.worse]
     if claim.metric in COSTS:
-        pick = (lambda c: c.gmacs) if claim.metric == "GFLOPs" else (lambda c: c.params)
-        return claims.judge_counted(pick(better.cost), pick(worse.cost), "G" if claim.metric == "GFLOPs" else "M")
+        if claim.metric == "GFLOPs":
+            return claims.judge_counted(better.cost.gmacs, worse.cost.gmacs, "GMACs")
+        return claims.judge_counted(better.cost.params, worse.cost.params, "M parameters")
     for line in (better, worse):
         if not line.seeds:
             return Verdict("undecided", f"{line.row.label} is {line.status}")
@@ -230,7 +244,7 @@ def judge(claim: Claim, lines: Mapping[str, Line], measured: Mapping[str, Sequen
     pairs = [(c, other[c.number]) for c in measured[claim.better] if c.number in other]
     each = [d for b, w in pairs if (d := numbers.paired(b, w)) is not None]
     if not each or len(each) < len(pairs):
-        return Verdict("undecided", "the two were evaluated on different images")
+        return Verdict("undecided", "no paired test: other images, or predictions or data are not here")
     values = (better.values.get("AP", 0.0), worse.values.get("AP", 0.0))
     return claims.judge_measured(claims.over_seeds(each), values, len(each))
 
@@ -249,14 +263,14 @@ def _notes(table: Table, choice: Choice, lines: Sequence[Line]) -> list[str]:
     for line in lines:
         if line.row.counted:
             found.append(f"{line.row.label}: the paper counts {line.row.counted}")
-        if line.floor:
-            found.append(f"{line.row.label}: floor, AP below {100 * FLOOR:.0f} cannot be ranked")
         if line.row.note:
             found.append(f"{line.row.label}: {line.row.note}")
         if line.cost.why:
             found.append(f"{line.row.label}: {line.cost.why}")
         if line.reason and line.status not in ("quoted", "server only") and not line.status.startswith("not run at"):
             found.append(f"{line.row.label}: {line.status}: {line.reason}")
+    if low := [x.row.label for x in lines if x.floor]:
+        found.append(f"floor: an AP below {100 * FLOOR:.0f} cannot be ranked: {'; '.join(low)}")
     sources: dict[str, list[str]] = {}
     for line in lines:
         if line.status in ("quoted", "server only") and line.reason:
@@ -290,7 +304,9 @@ def shown(name: str, value: float) -> str:
     return f"{100 * value:.1f}" if "AP" in name or "AR" in name else f"{value:.3g}"
 
 
-_SCALE_SAYS_IT = ("scale", "data.name", "data.train_json", "data.train_images", "data.val_json", "data.val_images")
+_SCALE_SAYS_IT = (
+    "scale", "data.name", "data.train_json", "data.train_images", "data.val_json", "data.val_images", "data.detections",
+)  # fmt: skip
 
 
 def scaled_down(table: Table, choice: Choice) -> list[str]:
@@ -314,6 +330,6 @@ def scaled_down(table: Table, choice: Choice) -> list[str]:
 
 def _plain(value: Any) -> str:
     if isinstance(value, list):
-        items: list[Any] = value
+        items = cast("list[Any]", value)
         return "x".join(map(str, items)) if len(items) == 2 else str(items)
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -127,7 +127,7 @@ _CHILDREN: set[subprocess.Popen[bytes]] = set()
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def _signals() -> Generator[None]:
     """Pass SIGTERM and SIGUSR1 (SLURM's warning of a requeue) on to the runs, which save and exit; then stop."""
     if threading.current_thread() is not threading.main_thread():
         yield

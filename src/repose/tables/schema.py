@@ -69,19 +69,19 @@ class Row:
     kind: Kind = "train"
     """train; eval = `reuse`d checkpoint, other test settings; published = somebody's checkpoint, our evaluator;
     quoted = somebody's number, never run; server-only = an evaluation server's number"""
-    paper: dict[str, float] = field(default_factory=dict)
+    paper: dict[str, float] = field(default_factory=dict[str, float])
     """the paper's values, in its units"""
     counted: str = ""
     """counting rule of the paper's GFLOPs and params in this row, where it differs from the table's"""
-    set: dict[str, Any] = field(default_factory=dict)
+    set: dict[str, Any] = field(default_factory=dict[str, Any])
     """settings, nested, over scale and data"""
-    set_at: dict[str, dict[str, Any]] = field(default_factory=dict)
+    set_at: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """`set_<scale>` blocks: over `set` at that scale"""
     experiment: str = ""
     """instead of the table's"""
     data: str = ""
     """data overlay of this row at scale paper"""
-    data_at: dict[str, str] = field(default_factory=dict)
+    data_at: dict[str, str] = field(default_factory=dict[str, str])
     """`data_<scale>`: data overlay of this row at that scale"""
     reuse: str = ""
     """id of the row whose checkpoint an eval row tests"""
@@ -97,7 +97,7 @@ class Row:
     """where a quoted or published number comes from"""
     note: str = ""
     """an error in the paper, say; printed below the table"""
-    hours: dict[str, float] = field(default_factory=dict)
+    hours: dict[str, float] = field(default_factory=dict[str, float])
     """[hours] estimate by scale, for --plan"""
 
     @property
@@ -156,13 +156,13 @@ class Table:
     """metrics of result.json shown below the table, where they are"""
     rows_from: str = ""
     """file name (table-1) whose rows these are: a figure drawn from a table"""
-    rows: dict[str, Row] = field(default_factory=dict)
-    claims: dict[str, Claim] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict[str, Row])
+    claims: dict[str, Claim] = field(default_factory=dict[str, Claim])
     plot: Literal["", "ap-gflops"] = ""
     """also draw this figure"""
-    shows: dict[str, str] = field(default_factory=dict)
+    shows: dict[str, str] = field(default_factory=dict[str, str])
     """by scale: what a table at that scale can show"""
-    not_shown: dict[str, str] = field(default_factory=dict)
+    not_shown: dict[str, str] = field(default_factory=dict[str, str])
     """by scale: what it cannot"""
     note: str = ""
     """printed below the table"""
@@ -260,8 +260,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         return None if value is None else _typed(value, args[0], where)
     if origin is tuple:
-        items = value if isinstance(value, list) else [value]
-        return tuple(_typed(v, args[0], where) for v in typing.cast("list[Any]", items))
+        items = typing.cast("list[Any]", value) if isinstance(value, list) else [value]
+        return tuple(_typed(v, args[0], where) for v in items)
     if origin is dict:
         if not isinstance(value, dict):
             raise UserError(f"{where}={value!r} must hold `key: value` pairs")
@@ -279,7 +279,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
 
 
 def _mapping(table: Table, values: dict[str, Any], key: str) -> dict[str, Any]:
-    value = values.get(key) or {}
+    value: Any = values.get(key) or {}
     if not isinstance(value, dict):
         raise UserError(f"{table.where(key)}: `{key}` must be a mapping (id: ...), not a list")
     return typing.cast("dict[str, Any]", value)
@@ -302,7 +302,8 @@ def _row(table: Table, row_id: str, values: Any) -> Row:
     fields = _checked(table, Row, plain, f"{key}.", known)
     set_at = _typed(at["set"], dict[str, dict[str, Any]], f"{table.where(key)}: {key}.set_")
     data_at = _typed(at["data"], dict[str, str], f"{table.where(key)}: {key}.data_")
-    return Row(id=row_id, **{"label": row_id, **fields}, set_at=set_at, data_at=data_at)
+    fields.setdefault("label", row_id)
+    return Row(id=row_id, set_at=set_at, data_at=data_at, **fields)
 
 
 def _claim(table: Table, claim_id: str, values: Any) -> Claim:
@@ -359,6 +360,12 @@ def scale_exists(paper: str, scale: str) -> bool:
     """Whether a scale overlay of that name exists, common or the paper's."""
     root = experiments_root()
     return scale in SCALES or any((root / d / "scales" / f"{scale}.yaml").is_file() for d in ("", paper))
+
+
+def inner(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The mapping under a key of parsed JSON or YAML; empty where there is none."""
+    value = values.get(key)
+    return typing.cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 # --- finding -------------------------------------------------------------------------------------------------------

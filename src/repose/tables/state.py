@@ -13,6 +13,7 @@ from repose.engine.rundir import read_result
 from repose.errors import UserError
 from repose.tables import locks
 from repose.tables.cells import Cell
+from repose.tables.schema import inner
 
 Status = Literal["measured", "stale", "running", "stopped", "failed", "not run"]
 
@@ -84,19 +85,17 @@ def changed_since() -> Changed:
     """The real judge: compares a result's code and data with today's, looking each up once."""
     from repose.engine import provenance
 
-    code: dict[str, dict[str, str]] = {}
     data: dict[str, str | None] = {}
 
     def changed(cfg: ExperimentBase, result: dict[str, Any]) -> str:
-        if cfg.paper not in code:
-            code[cfg.paper] = provenance.code_fingerprint(cfg.paper)
-        if files := provenance.stale(result, code[cfg.paper]):
+        # not kept: the code may be edited while a table runs for hours
+        if files := provenance.stale(result, provenance.code_fingerprint(cfg.paper)):
             names = [Path(f).name if Path(f).name != "__init__.py" else f for f in files]
             return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} changed"
         key = json.dumps(to_dict(cfg.data), sort_keys=True)
         if key not in data:
             data[key] = data_fingerprint(cfg)
-        then = (result.get("data") or {}).get("fingerprint")
+        then = inner(result, "data").get("fingerprint")
         if data[key] is not None and then is not None and then != data[key]:
             return f"the annotations or boxes of {cfg.data.name} changed"
         return ""

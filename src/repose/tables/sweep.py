@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from repose.config import Loaded, identity, load, load_saved, nearest, parse_arg
 from repose.errors import UserError
 from repose.tables.cells import existing_or_new
 from repose.tables.runner import Task
+from repose.tables.schema import inner
 from repose.tables.state import Changed, judge_run
 
 KEYS = (
@@ -103,8 +104,8 @@ def load_sweep(path: Path) -> Sweep:
         raise UserError(f"{where('method')}: bayes needs W&B's server: `wandb sweep {path}`; grid and random run here")
     if method not in ("grid", "random"):
         raise UserError(f"{where('method')}: method must be grid or random, not {method!r}")
-    parameters = values.get("parameters")
-    if not isinstance(parameters, dict) or not parameters:
+    parameters = inner(values, "parameters")
+    if not parameters:
         raise UserError(f"{where('parameters')}: `parameters` must name at least one setting")
     cap = values.get("run_cap")
     if method == "random" and not isinstance(cap, int):
@@ -112,12 +113,12 @@ def load_sweep(path: Path) -> Sweep:
     flat = dict(_flatten(parameters, (), where))
     found = list(_grid(flat, where)) if method == "grid" else [_draw(flat, i, where) for i in range(int(str(cap)))]
     found = [_nested(one) for one in (found[:cap] if isinstance(cap, int) else found)]
-    metric = values.get("metric") or {}
+    metric = inner(values, "metric")
     match = re.search(r"table:\s*(\S+)", str(values.get("description") or ""))
     return Sweep(
         path=path,
         method=str(method),
-        metric=str(metric.get("name", "")) if isinstance(metric, dict) else str(metric),
+        metric=str(metric.get("name", "")),
         cells=found,
         command=_command(values, where),
         program=str(values.get("program") or ""),
@@ -126,10 +127,10 @@ def load_sweep(path: Path) -> Sweep:
 
 
 def _command(values: dict[str, Any], where: Any) -> list[str]:
-    command = values.get("command", list(DEFAULT_COMMAND))
+    command: Any = values.get("command", list(DEFAULT_COMMAND))
     if not isinstance(command, list):
         raise UserError(f"{where('command')}: command must be a list of words")
-    words = [str(w) for w in command]
+    words = [str(w) for w in cast("list[Any]", command)]
     for word in words:
         for name in _ENVVAR.findall(word):
             if name not in os.environ:
@@ -156,13 +157,14 @@ Place = tuple[str, ...]
 
 def _flatten(parameters: dict[str, Any], above: Place, where: Any) -> Iterator[tuple[Place, dict[str, Any]]]:
     """Parameter -> its block."""
-    for key, block in parameters.items():
+    for key in parameters:
+        block = inner(parameters, key)
         here = (*above, str(key))
         place = _line_key(here)
-        if not isinstance(block, dict) or not block:
+        if not block:
             raise UserError(f"{where(place)}: parameter {key!r} needs `value`, `values`, or `min` and `max`")
-        if isinstance(block.get("parameters"), dict):
-            yield from _flatten(block["parameters"], here, where)
+        if deeper := inner(block, "parameters"):
+            yield from _flatten(deeper, here, where)
             continue
         known = ("value", "values", "min", "max", "distribution", "probabilities", "mu", "sigma", "q")
         for name in block:
@@ -212,11 +214,13 @@ def _one(key: Place, block: dict[str, Any], rng: np.random.Generator, where: Any
         return block["value"]
     if "values" in block:
         return block["values"][int(rng.choice(len(block["values"]), p=block.get("probabilities")))]
-    low, high = block.get("min"), block.get("max")
+    low: Any = block.get("min")
+    high: Any = block.get("max")
     whole = isinstance(low, int) and isinstance(high, int)
-    kind = block.get("distribution", "int_uniform" if whole else "uniform")
+    kind = str(block.get("distribution", "int_uniform" if whole else "uniform"))
     if kind == "normal":
-        return float(rng.normal(block.get("mu", 0.0), block.get("sigma", 1.0)))
+        mean, deviation = float(block.get("mu", 0.0)), float(block.get("sigma", 1.0))
+        return float(rng.normal(mean, deviation))
     if kind not in DISTRIBUTIONS or low is None or high is None:
         fix = f"give `values`, or `min` and `max` with {', '.join(DISTRIBUTIONS)}"
         raise UserError(f"{where(_line_key(key))}: {'.'.join(key)!r}: {fix}")

@@ -8,6 +8,7 @@ import pytest
 
 from repose import papers
 from repose.config import find_experiment, leaves, to_dict
+from repose.tables.publish import readme_blocks_current
 
 README = Path(papers.__file__).parent / "drpnet" / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -56,5 +57,6 @@ def test_presets_exist():
         assert find_experiment(name).is_file()
 
 
-def test_result_block_is_marked():
-    assert TEXT.count("<!-- results:drpnet -->") == 1 and TEXT.count("<!-- /results:drpnet -->") == 1
+def test_result_blocks_are_marked_and_current():
+    assert re.findall(r"<!-- results:(\S+) -->", TEXT) == ["drpnet/3:mini", "drpnet/2:mini"]
+    assert readme_blocks_current(README)

@@ -34,7 +34,7 @@ def coarse_loss(coarse_BK2: Tensor, targets: Targets, cfg: Loss, canvas: Canvas)
     if cfg.coarse_units == "cell":
         z_BK2 = z_BK2 / canvas.stride
     elif cfg.coarse_units == "unit":
-        z_BK2 = z_BK2 / torch.tensor(targets.input_wh, device=z_BK2.device)
+        z_BK2 = z_BK2 / z_BK2.new_tensor(targets.input_wh)
     each_BK = F.smooth_l1_loss(z_BK2, torch.zeros_like(z_BK2), reduction="none").sum(-1)
     return _mean(each_BK, targets.weight_BK, visible(targets))
 

@@ -89,7 +89,7 @@ class DRPNet(nn.Module):
         with torch.autocast(pooled.device.type, enabled=False):
             v_BC = F.adaptive_avg_pool2d(pooled.float(), 1).flatten(1)  # (B, C)
             p_BK2 = self.fc(v_BC).view(-1, self.k, 2)  # (B, 2 K) -> (B, K, 2), shares of the input
-            return p_BK2 * torch.tensor(input_wh, device=p_BK2.device, dtype=p_BK2.dtype)
+            return torch.stack([p_BK2[..., 0] * input_wh[0], p_BK2[..., 1] * input_wh[1]], dim=-1)
 
     def refine(self, features: Features, coarse_BK2: Tensor, centre_BK2: Tensor) -> Outputs:
         """Local heatmaps in ROIs around `centre_BK2`, input pixels, which get no gradient (§2.3, Eq. 7 and 8)."""

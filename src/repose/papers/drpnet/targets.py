@@ -101,8 +101,9 @@ def encode(batch: Batch, k: int, progress: float = 1.0) -> Targets:
     person_B = torch.zeros(b, dtype=torch.bool, device=device)
     person_B[people.owner_N] = True
     point_BK2 = joint_BK3[..., :2]
-    size_2 = torch.tensor(batch.input_wh, device=device)
-    in_crop_BK = ((point_BK2 >= -EDGE) & (point_BK2 <= size_2 - EDGE)).all(-1)
+    x, y = point_BK2.unbind(-1)
+    width, height = batch.input_wh
+    in_crop_BK = (x >= -EDGE) & (x <= width - EDGE) & (y >= -EDGE) & (y <= height - EDGE)
     weight_BK = ((joint_BK3[..., 2] > 0) & in_crop_BK).float()
     # Where a joint without label lies means nothing, not even when it is nan: no gradient may see it.
     point_BK2 = torch.where(weight_BK[..., None] > 0, point_BK2, torch.zeros_like(point_BK2))
@@ -111,8 +112,8 @@ def encode(batch: Batch, k: int, progress: float = 1.0) -> Targets:
 
 def clamp_centres(centre_BK2: Tensor, stride: int, map_hw: tuple[int, int]) -> Tensor:
     """ROI centres, detached and held inside F: [0, W_F - 1] x [0, H_F - 1] cells. Input pixels."""
-    last = torch.tensor([map_hw[1] - 1, map_hw[0] - 1], device=centre_BK2.device) * stride
-    return torch.minimum(centre_BK2.detach().float().clamp(min=0), last.to(torch.float32))
+    x, y = centre_BK2.detach().float().unbind(-1)
+    return torch.stack([x.clamp(0, (map_hw[1] - 1) * stride), y.clamp(0, (map_hw[0] - 1) * stride)], dim=-1)
 
 
 def train_centres(coarse_BK2: Tensor, targets: Targets, loss: Loss, canvas: Canvas) -> Tensor:
