@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -86,8 +85,14 @@ def test_a_notebook_in_its_folder_works_from_the_root(tmp_path, monkeypatch):
     assert os.getcwd() == str(tmp_path)
 
 
-def test_without_notebooks_the_error_says_which(tmp_path, monkeypatch, root):
-    shutil.copytree(root / "experiments", tmp_path / "experiments")
-    monkeypatch.setenv("REPOSE_EXPERIMENTS", str(tmp_path / "experiments"))
+def test_without_notebooks_the_error_says_which(tmp_path, monkeypatch):
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"00-data\.ipynb: no such notebook"):
         module.figures(None, None, None, tmp_path / "out")
+
+
+def test_notebooks_are_found_from_anywhere(root, tmp_path, monkeypatch):
+    assert module.notebooks_folder() == root / "notebooks"
+    monkeypatch.chdir(tmp_path)
+    assert module.notebooks_folder() == root / "notebooks"

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-from repose.config import experiments_root
 from repose.errors import UserError
 
 NOTEBOOKS = ("00-data", "drpnet")
@@ -31,8 +30,7 @@ def figures(checkpoint: str | None, data: str | None, ids: list[int] | None, out
     Raises:
         UserError: the packages of the extra `notebooks` are missing, there are no notebooks, or a setting is wrong.
     """
-    folder = experiments_root().resolve().parent / "notebooks"
-    paths = [folder / f"{name}.ipynb" for name in NOTEBOOKS]
+    paths = [notebooks_folder() / f"{name}.ipynb" for name in NOTEBOOKS]
     for path in paths:
         if not path.is_file():
             raise UserError(f"{path}: no such notebook; figures are drawn from a checkout of repose")
@@ -50,6 +48,12 @@ def figures(checkpoint: str | None, data: str | None, ids: list[int] | None, out
             Path.cwd(),
         )
     return sorted(p for kind in ("png", "pdf") for p in out.glob(f"*.{kind}") if p.stat().st_mtime >= begin)
+
+
+def notebooks_folder() -> Path:
+    """The `notebooks/` folder: the current folder's, else the one of this checkout."""
+    here = Path("notebooks").resolve()
+    return here if here.is_dir() else Path(__file__).resolve().parents[3] / "notebooks"
 
 
 def execute(path: Path, variables: dict[str, str], folder: Path) -> None:

@@ -29,7 +29,14 @@ from repose.skeleton import Skeleton
 from repose.tables.gallery import DARK, DEMO_DATA, Settings, grid, key_to_sides, plot_pose, prepared, rgb, show_image
 from repose.types import Batch
 
-DEMO_RUN = ("scale=mini", "name=notebook-demo", "train.epochs=3", "train.val_every=3", "optim.warmup_steps=5")
+DEMO_RUN = (
+    "scale=mini",
+    "name=notebook-demo",
+    "train.epochs=3",
+    "train.val_every=3",
+    "optim.warmup_steps=5",
+    "train.threads=1",
+)
 """A training of seconds: enough to draw every figure, not to claim anything."""
 BLUE, ORANGE = "#0069be", "#d55e00"
 
