@@ -121,7 +121,7 @@ VERBS: dict[str, Verb] = {
             "--run": "train and test what is missing",
             "--plan": "print rows, reuse, hours and missing data, run nothing",
             "--gpus": "=LIST one row per GPU, for example 0-3 or 0,2",
-            "--index": "=I run only the i-th missing row (a SLURM array task)",
+            "--index": "=I run only the i-th training of the table (a SLURM array task)",
             "--add": "=KEY=VALUE,... train one more row of your own",
             "--publish": "append this machine's results to experiments/<paper>/results/",
         },

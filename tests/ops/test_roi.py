@@ -75,3 +75,19 @@ def test_half_precision_maps_keep_float32_coordinates():
 
 def test_no_boxes():
     assert roi_sample(ramp(8, 8), torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 4, (7, 7)).shape == (0, 1, 7, 7)
+
+
+def test_training_on_the_cpu_gives_roi_aligns_values_and_gradients():
+    torch.manual_seed(0)
+    boxes = torch.cat([box([torch.rand(1).item() * 14 - 1, torch.rand(1).item() * 18 - 1], 5, 4) for _ in range(12)])
+    owner = torch.arange(2).repeat_interleave(6)
+    weight = torch.randn(12, 3, 5, 7)
+    both = []
+    for order in (torch.arange(12), torch.arange(12).flip(0)):  # in the images' order: by grid; else: roi_align
+        m = torch.randn(2, 3, 16, 12, generator=torch.Generator().manual_seed(1)).requires_grad_()
+        got = roi_sample(m, boxes[order], owner[order], 4, (5, 7))
+        (got * weight[order]).sum().backward()
+        both.append((got[order], m.grad))
+    torch.testing.assert_close(both[0][0], both[1][0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(both[0][1], both[1][1], atol=1e-5, rtol=0)
+    assert (both[0][0] == 0).any()

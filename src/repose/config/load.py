@@ -84,7 +84,6 @@ def nearest(word: str, known: Iterable[str], n: int = 2) -> list[str]:
 # --- places --------------------------------------------------------------------------------------------------------
 
 
-@cache
 def experiments_root() -> Path:
     """The `experiments/` folder: $REPOSE_EXPERIMENTS, the current folder's, else the one of this checkout."""
     if env := os.environ.get("REPOSE_EXPERIMENTS"):

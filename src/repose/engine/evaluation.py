@@ -83,7 +83,7 @@ class Evaluator(Callback):
             pair[0] += float(total)
             pair[1] += float(count)
         for i in range(min(self.cfg.test.save_pictures - len(self._drawn), batch.b)):
-            self._drawn.append(_drawing(seen, i, self.skeleton))
+            self._drawn.append(_drawing(seen, i, self.skeleton, self.cfg.test.joint_threshold))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score what was collected, on every process together."""
@@ -126,11 +126,12 @@ def _means(sums: dict[str, list[float]], world_size: int) -> dict[str, float]:
     return {name: value / count if count else float("nan") for name, (value, count) in sorted(total.items())}
 
 
-def _drawing(seen: Evaluated, i: int, skeleton: Skeleton) -> tuple[str, np.ndarray]:
-    from repose.viz import draw_poses
+def _drawing(seen: Evaluated, i: int, skeleton: Skeleton, threshold: float) -> tuple[str, np.ndarray]:
+    from repose.viz import draw_poses, enlarge, move
 
-    image = seen.batch.image_B3HW[i].permute(1, 2, 0).cpu().numpy()
-    drawn = draw_poses(np.ascontiguousarray(image), seen.poses[i].joint_NK3.float().cpu().numpy(), skeleton)
+    image, affine = enlarge(np.ascontiguousarray(seen.batch.image_B3HW[i].permute(1, 2, 0).cpu().numpy()))
+    joint_NK3 = move(seen.poses[i].joint_NK3.float().cpu().numpy(), affine)
+    drawn = draw_poses(image, joint_NK3, skeleton, third="score", threshold=threshold)
     subject = int(seen.batch.subject_id_B[i])
     image_id = int(seen.batch.image_id_B[i])
     return f"{image_id}" if subject < 0 else f"{image_id}-{subject}", drawn

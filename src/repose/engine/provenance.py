@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from repose.engine.start import start_file
+
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of the package `repose`."""
 _ALWAYS = ("engine.run", "data.datamodule", "metrics.keypoint_ap")
@@ -21,7 +23,7 @@ _NOT_COUNTED = ("engine/logging.py", "engine/provenance.py", "viz")
 """Files that cannot change a number: logs and drawings."""
 
 
-def code_fingerprint(paper: str) -> dict[str, str]:
+def code_fingerprint(paper: str, init: str | None = None) -> dict[str, str]:
     """Which code a run of a paper executes: file -> first 12 hex digits of its sha256.
 
     The paper's folder, and what it imports from repose, directly or through others (found by reading the source, so
@@ -29,6 +31,7 @@ def code_fingerprint(paper: str) -> dict[str, str]:
 
     Args:
         paper: name of a paper of this package, or of a plugin (then its own package's files count as well).
+        init: `init` of the run; where it names an experiment, that file counts too.
     """
     start = [f"repose.{name}" for name in _ALWAYS]
     files = {p for name in start if (p := _file_of(name))}
@@ -45,6 +48,8 @@ def code_fingerprint(paper: str) -> dict[str, str]:
                 files.add(path)
                 todo.append(path)
     named = {_label(path): path for path in files}
+    if init and (first := start_file(init)):
+        named[f"experiments/{first.parent.name}/{first.name}"] = first
     return {
         label: hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         for label, path in sorted(named.items())
@@ -115,9 +120,9 @@ def _git(*words: str) -> str | None:
 
 
 def commit() -> str | None:
-    """The checkout's commit, or None outside git."""
-    head = _git("rev-parse", "HEAD")
-    return head.strip() if head and head.strip() else None
+    """The checkout's commit; outside git $REPOSE_COMMIT, which says what an exported tree is; else None."""
+    head = (_git("rev-parse", "HEAD") or os.environ.get("REPOSE_COMMIT", "")).strip()
+    return head or None
 
 
 def diff() -> str:

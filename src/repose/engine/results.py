@@ -59,7 +59,7 @@ def facts(loaded: Loaded, layout: Layout, data: Any, steps: int, counted: tuple[
         "init": initialisation(cfg),
         "commit": provenance.commit(),
         "dirty": bool(provenance.diff()),
-        "code_fingerprint": provenance.code_fingerprint(cfg.paper),
+        "code_fingerprint": provenance.code_fingerprint(cfg.paper, cfg.init),
         "hardware": provenance.hardware(),
         "versions": provenance.versions(),
         "problems": list(data.problems),
@@ -69,7 +69,7 @@ def facts(loaded: Loaded, layout: Layout, data: Any, steps: int, counted: tuple[
 def initialisation(cfg: ExperimentBase) -> str:
     """Where the weights started: scratch, ImageNet (and the file), or another checkpoint; printed beside every AP."""
     if cfg.init:
-        return f"checkpoint: {Path(cfg.init).name}"
+        return f"checkpoint: {Path(cfg.init).name}" if Path(cfg.init).suffix else f"{cfg.init} trained first"
     backbone = getattr(getattr(cfg, "model", None), "backbone", None)
     if weights := getattr(backbone, "weights", None):
         return f"ImageNet: {Path(weights).name}"
@@ -87,7 +87,7 @@ def errors(results: list[dict[str, Any]], data: Any, cfg: ExperimentBase) -> dic
     """Per-joint OKS and the kinds of errors of COCO results."""
     from repose.metrics.errors import analyse
 
-    return analyse(results, data.ground_truth(), cfg.joint_set())
+    return analyse(results, data.ground_truth(), cfg.joint_set(), max_people=cfg.test.max_people)
 
 
 def summary(result: dict[str, Any]) -> dict[str, Any]:

@@ -31,11 +31,13 @@ from repose.engine.rundir import (
     atomic,
     read_result,
     run_dir,
+    set_aside,
     write_json,
     write_text,
 )
 from repose.engine.setup import build_data, build_module, build_trainer
 from repose.engine.signals import Signals, Stopped
+from repose.engine.start import alone, start_of
 from repose.errors import UserError
 
 # --- train ---------------------------------------------------------------------------------------------------------
@@ -67,13 +69,29 @@ def train(loaded: Loaded, data: Any = None) -> dict[str, Any]:
         return done
     layout = plan(cfg.train)
     resume = _resume_file(cfg, folder)
+    init = None if resume else _init_file(loaded)
     with Signals() as signals:
         try:
-            return _train(loaded, data, folder, layout, resume, signals)
+            return _train(loaded, data, folder, layout, resume, init, signals)
         except Stopped:
             code = signals.exit_code()
             say(f"stopped; saved {folder / LAST}; go on with resume=auto")
             sys.exit(code)
+
+
+def _init_file(loaded: Loaded) -> Path | None:
+    """The checkpoint to start from; where `init` names an experiment, that one is trained first."""
+    if not loaded.cfg.init:
+        return None
+    first = start_of(loaded)
+    if first is None:
+        return Path(loaded.cfg.init)
+    with alone(first):
+        folder = run_dir(first.cfg)
+        before = read_result(folder)
+        if before and provenance.stale(before, provenance.code_fingerprint(first.cfg.paper)):
+            set_aside(folder)  # a start of other code would make this run's number nobody's
+        return Path(train(first)["dir"]) / BEST
 
 
 def _done_before(cfg: ExperimentBase, folder: Path) -> dict[str, Any] | None:
@@ -85,7 +103,7 @@ def _done_before(cfg: ExperimentBase, folder: Path) -> dict[str, Any] | None:
             f"{folder} holds a finished run of other settings (identity {result.get('identity')}, "
             f"this is {identity(cfg)}); use another log.dir"
         )
-    changed = provenance.stale(result, provenance.code_fingerprint(cfg.paper))
+    changed = provenance.stale(result, provenance.code_fingerprint(cfg.paper, cfg.init))
     note = f"; stale: {', '.join(changed)} changed since; move the folder away to train anew" if changed else ""
     say(f"{folder}: done already{note}")
     if os.environ.get("WANDB_SWEEP_ID") and first_rank():  # the agent waits for this cell's numbers
@@ -118,14 +136,20 @@ def _load_for_resume(path: Path, cfg: ExperimentBase, module: PoseModule) -> dic
 
 
 def _train(
-    loaded: Loaded, data: Any, folder: Path, layout: Layout, resume: Path | None, signals: Signals
+    loaded: Loaded,
+    data: Any,
+    folder: Path,
+    layout: Layout,
+    resume: Path | None,
+    init: Path | None,
+    signals: Signals,
 ) -> dict[str, Any]:
     cfg = loaded.cfg
     if cfg.train.threads:
         torch.set_num_threads(cfg.train.threads)
     module = build_module(loaded)
-    if cfg.init and not resume:
-        ckpt.init_from(module, Path(cfg.init))
+    if init:
+        ckpt.init_from(module, init)
     saved = _load_for_resume(resume, cfg, module) if resume else None
     note = saved[ckpt.KEY] if saved else {}
     data = data if data is not None else build_data(cfg, layout)

@@ -1,0 +1,60 @@
+"""`init=` by the name of an experiment: that one is trained first, once, and every run that names it starts from it.
+
+So the rows of a table can share the larger part of their training, as papers share a pre-trained backbone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from repose.config import Loaded, find_experiment, load
+from repose.engine.rundir import run_dir
+from repose.errors import UserError
+
+
+def start_file(init: str) -> Path | None:
+    """The experiment file that `init` names, None where it is a weight file.
+
+    Raises:
+        UserError: neither a file nor an experiment.
+    """
+    if Path(init).exists():
+        return None
+    try:
+        return find_experiment(init)
+    except UserError as error:
+        raise UserError(f"init={init}: no such file, and {error}") from None
+
+
+def start_of(loaded: Loaded) -> Loaded | None:
+    """The experiment whose training `loaded` starts from: at the same scale, data and seed; None where there is none.
+
+    Raises:
+        UserError: it is an experiment of another paper.
+    """
+    cfg = loaded.cfg
+    file = start_file(cfg.init) if cfg.init else None
+    if file is None:
+        return None
+    first = load(file, [f"scale={cfg.scale}"], find_paper=lambda _: loaded.paper, origin=f"init={cfg.init}")
+    if first.cfg.paper != cfg.paper:
+        raise UserError(f"init={cfg.init}: an experiment of {first.cfg.paper} cannot start one of {cfg.paper}")
+    where = ("accelerator", "devices", "nodes", "strategy", "threads", "device_batch", "precision", "compile")
+    train = replace(first.cfg.train, **{name: getattr(cfg.train, name) for name in where})
+    log = replace(first.cfg.log, runs=cfg.log.runs, progress=cfg.log.progress, every=cfg.log.every, wandb="off")
+    own = replace(first.cfg, init=None, resume="auto", seed=cfg.seed, skeleton=cfg.skeleton, data=cfg.data)
+    return replace(first, cfg=replace(own, train=train, log=log))
+
+
+@contextmanager
+def alone(first: Loaded) -> Iterator[None]:
+    """One process at a time trains a start; the others wait for it and find it done."""
+    folder = run_dir(first.cfg)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.start").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,72 @@
+"""`init=` by the name of an experiment."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from repose import papers
+from repose.config import identity, load
+from repose.engine import provenance, run
+from repose.engine.start import start_file, start_of
+from repose.errors import UserError
+
+
+def _load(*tokens):
+    return load("drpnet/m", ["scale=smoke", *tokens], find_paper=papers.get)
+
+
+def test_the_start_is_trained_at_the_same_scale_data_and_seed():
+    loaded = _load("init=drpnet/m", "seed=5", "data=coco-lite", "model.roi.size=5", "log.runs=elsewhere")
+    first = start_of(loaded)
+    assert first is not None
+    assert first.cfg.init is None
+    assert (first.cfg.seed, first.cfg.scale, first.cfg.log.runs) == (5, "smoke", "elsewhere")
+    assert first.cfg.data == loaded.cfg.data
+    assert first.cfg.model.roi.size == 7, "the start is the experiment's own model, not the row's"
+    other = start_of(_load("init=drpnet/m", "seed=5", "data=coco-lite", "model.roi.size=9", "log.runs=elsewhere"))
+    assert identity(other.cfg) == identity(first.cfg), "rows share it"
+
+
+def test_a_file_is_no_experiment(tmp_path):
+    file = tmp_path / "weights.ckpt"
+    file.write_bytes(b"")
+    assert start_file(str(file)) is None
+    assert start_of(_load(f"init={file}")) is None
+    assert start_of(_load()) is None
+
+
+def test_neither_file_nor_experiment_is_one_line():
+    with pytest.raises(UserError, match=r"init=drpnet/n: no such file, and no experiment .*did you mean 'drpnet/"):
+        start_of(_load("init=drpnet/n"))
+
+
+def test_a_changed_start_makes_its_runs_stale(tmp_path, monkeypatch):
+    then = {"code_fingerprint": provenance.code_fingerprint("drpnet", "drpnet/m")}
+    assert provenance.stale(then, provenance.code_fingerprint("drpnet", "drpnet/m")) == []
+    changed = tmp_path / "drpnet" / "m.yaml"
+    changed.parent.mkdir()
+    changed.write_text("paper: drpnet\nname: other\n")
+    monkeypatch.setenv("REPOSE_EXPERIMENTS", str(tmp_path))
+    assert provenance.stale(then, provenance.code_fingerprint("drpnet", "drpnet/m")) == ["experiments/drpnet/m.yaml"]
+
+
+@pytest.mark.slow
+def test_two_runs_share_one_start_and_begin_with_its_weights(synthetic_smoke, tmp_path):
+    where = (f"data.root={synthetic_smoke}", "data.synthetic=None", f"log.runs={tmp_path}", "log.progress=false")
+    size = ("optim.ema.decay=None", "optim.base_lr=0.0", "init=drpnet/m")  # a learning rate of 0 keeps the start
+    five = run.train(_load(*where, *size, "model.roi.size=5"))
+    nine = run.train(_load(*where, *size, "model.roi.size=9"))
+    assert five["init"] == nine["init"] == "drpnet/m trained first"
+    runs = sorted(p for p in (tmp_path / "drpnet").iterdir() if p.is_dir())
+    assert len(runs) == 3, "the start was trained once"
+    (start,) = (p for p in runs if str(p) not in (five["dir"], nine["dir"]))
+
+    def weights(folder):
+        state = torch.load(Path(folder) / "checkpoints/best.ckpt", weights_only=True)["state_dict"]
+        return {n: t for n, t in state.items() if n.endswith("weight") and t.ndim > 1}
+
+    first = weights(start)
+    for result in (five, nine):
+        mine = weights(result["dir"])
+        assert all(torch.equal(first[n], mine[n]) for n in first)
