@@ -23,6 +23,8 @@ def test_the_start_is_trained_at_the_same_scale_data_and_seed():
     assert first.cfg.init is None
     assert (first.cfg.seed, first.cfg.scale, first.cfg.log.runs) == (5, "smoke", "elsewhere")
     assert first.cfg.data == loaded.cfg.data
+    assert first.cfg.train.epochs == loaded.cfg.train.epochs
+    assert start_of(_load("init=drpnet/m", "train.start_epochs=7")).cfg.train.epochs == 7
     assert first.cfg.model.roi.size == 7, "the start is the experiment's own model, not the row's"
     other = start_of(_load("init=drpnet/m", "seed=5", "data=coco-lite", "model.roi.size=9", "log.runs=elsewhere"))
     assert identity(other.cfg) == identity(first.cfg), "rows share it"

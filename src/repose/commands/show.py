@@ -31,18 +31,22 @@ def show(words: list[str], as_json: bool) -> int:
         print(json.dumps({"paper": loaded.paper.name, "identity": identity(loaded.cfg), "settings": rows}))
         return 0
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=f"{words[0]}: {loaded.paper.title}", title_justify="left", box=None, pad_edge=False)
-    for column in ("key", "value", "unit", "from", "meaning", "source"):
-        table.add_column(column, overflow="fold")
+    console = Console(highlight=False)
+    console.print(f"{words[0]}: {loaded.paper.title}")
     for row in rows:
-        style = "" if row["from"] == "default" else "bold"
-        cells = (row["key"], _shown(row["value"]), row["unit"], row["from"], row["text"], row["source"])
-        table.add_row(*(Text(cell) for cell in cells), style=style)
-    Console().print(table)
-    print(f"identity {identity(loaded.cfg)}; bold rows differ from the paper's defaults")
+        line = Text.assemble(
+            (row["key"], "" if row["from"] == "default" else "bold"),
+            f" = {_shown(row['value'])}",
+            (f"  [{row['unit']}]" if row["unit"] else "", "cyan"),
+            (f"  {row['from']}", "dim"),
+        )
+        meaning = " | ".join(part for part in (row["text"], row["source"]) if part)
+        console.print(line, soft_wrap=True)
+        if meaning:
+            console.print(Text(f"    {meaning}", "dim"), soft_wrap=True)
+    console.print(f"identity {identity(loaded.cfg)}")
     return 0
 
 

@@ -258,6 +258,8 @@ class Train:
 
     epochs: int = 1
     """[epochs]"""
+    start_epochs: int | None = None
+    """[epochs] of the experiment that `init` names, where it does; null = as many as it says itself"""
     batch: int = 32
     """[samples] global batch, over all devices and accumulation steps; fixed, part of the run's identity"""
     device_batch: int | None = None
@@ -341,7 +343,7 @@ class ExperimentBase:
     seed: int = 21
     """of everything random | RTMPose's seed"""
     init: str | None = None
-    """[file] checkpoint to start from; tensors that do not fit are listed"""
+    """[file or experiment] weights to start from; an experiment is trained first, once, for all that name it"""
     resume: str | None = None
     """auto = go on from this run's last checkpoint if there is one; or a checkpoint file"""
     checkpoint: str | None = None

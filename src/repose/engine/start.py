@@ -44,7 +44,9 @@ def start_of(loaded: Loaded) -> Loaded | None:
     if first.cfg.paper != cfg.paper:
         raise UserError(f"init={cfg.init}: an experiment of {first.cfg.paper} cannot start one of {cfg.paper}")
     where = ("accelerator", "devices", "nodes", "strategy", "threads", "device_batch", "precision", "compile")
-    train = replace(first.cfg.train, **{name: getattr(cfg.train, name) for name in where})
+    train = replace(first.cfg.train, **{name: getattr(cfg.train, name) for name in where}, start_epochs=None)
+    if cfg.train.start_epochs is not None:
+        train = replace(train, epochs=cfg.train.start_epochs)
     log = replace(first.cfg.log, runs=cfg.log.runs, progress=cfg.log.progress, every=cfg.log.every, wandb="off")
     own = replace(first.cfg, init=None, resume="auto", seed=cfg.seed, skeleton=cfg.skeleton, data=cfg.data)
     return replace(first, cfg=replace(own, train=train, log=log))

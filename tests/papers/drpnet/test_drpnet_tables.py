@@ -41,7 +41,7 @@ def test_rows_resolve_and_differ(path, scale):
 
 
 def test_rows_of_one_training_share_it():
-    """The main model is trained once for all tables."""
+    """The main model is trained once for all tables; at mini the losses weigh 1 and 10, so (1, 1) is another run."""
     for scale in ("mini", "paper"):
         main = {
             row_identities(find_tables(f"drpnet/{name}")[0], scale)[row]
@@ -49,6 +49,7 @@ def test_rows_of_one_training_share_it():
                 ("1", "drpnet-m"), ("2", "full"), ("3", "roi-7"), ("ablation-loss-weights", "c1-f1"),
                 ("ablation-sigma", "sigma-2"), ("low-resolution", "m-256"),
             )
+            if (scale, row) != ("mini", "c1-f1")
         }  # fmt: skip
         assert len(main) == 1
 
