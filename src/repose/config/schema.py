@@ -258,8 +258,6 @@ class Train:
 
     epochs: int = 1
     """[epochs]"""
-    start_epochs: int | None = None
-    """[epochs] of the experiment that `init` names, where it does; null = as many as it says itself"""
     batch: int = 32
     """[samples] global batch, over all devices and accumulation steps; fixed, part of the run's identity"""
     device_batch: int | None = None

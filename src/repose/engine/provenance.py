@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from repose.config import experiments_root
 from repose.engine.start import start_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -23,7 +24,7 @@ _NOT_COUNTED = ("engine/logging.py", "engine/provenance.py", "viz")
 """Files that cannot change a number: logs and drawings."""
 
 
-def code_fingerprint(paper: str, init: str | None = None) -> dict[str, str]:
+def code_fingerprint(paper: str, init: str | None = None, scale: str = "") -> dict[str, str]:
     """Which code a run of a paper executes: file -> first 12 hex digits of its sha256.
 
     The paper's folder, and what it imports from repose, directly or through others (found by reading the source, so
@@ -31,7 +32,8 @@ def code_fingerprint(paper: str, init: str | None = None) -> dict[str, str]:
 
     Args:
         paper: name of a paper of this package, or of a plugin (then its own package's files count as well).
-        init: `init` of the run; where it names an experiment, that file counts too.
+        init: `init` of the run; where it names an experiment, that file counts too, and the start's own settings.
+        scale: of the run.
     """
     start = [f"repose.{name}" for name in _ALWAYS]
     files = {p for name in start if (p := _file_of(name))}
@@ -49,7 +51,10 @@ def code_fingerprint(paper: str, init: str | None = None) -> dict[str, str]:
                 todo.append(path)
     named = {_label(path): path for path in files}
     if init and (first := start_file(init)):
-        named[f"experiments/{first.parent.name}/{first.name}"] = first
+        own_scale = experiments_root() / paper / "scales" / f"{scale}-start.yaml"
+        for path in (first, own_scale):
+            if path.is_file():
+                named[f"experiments/{path.relative_to(path.parents[1])}"] = path
     return {
         label: hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         for label, path in sorted(named.items())

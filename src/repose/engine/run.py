@@ -103,7 +103,7 @@ def _done_before(cfg: ExperimentBase, folder: Path) -> dict[str, Any] | None:
             f"{folder} holds a finished run of other settings (identity {result.get('identity')}, "
             f"this is {identity(cfg)}); use another log.dir"
         )
-    changed = provenance.stale(result, provenance.code_fingerprint(cfg.paper, cfg.init))
+    changed = provenance.stale(result, provenance.code_fingerprint(cfg.paper, cfg.init, cfg.scale))
     note = f"; stale: {', '.join(changed)} changed since; move the folder away to train anew" if changed else ""
     say(f"{folder}: done already{note}")
     if os.environ.get("WANDB_SWEEP_ID") and first_rank():  # the agent waits for this cell's numbers

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from repose.config import Loaded, find_experiment, load
+from repose.config import ExperimentBase, Layer, Loaded, experiments_root, find_experiment, load, read_yaml
 from repose.engine.rundir import run_dir
 from repose.errors import UserError
 
@@ -30,6 +30,12 @@ def start_file(init: str) -> Path | None:
         raise UserError(f"init={init}: no such file, and {error}") from None
 
 
+def own_settings(cfg: ExperimentBase) -> list[Path]:
+    """What a start does otherwise than the runs that go on from it: `<paper>/scales/<scale>-start.yaml`, if any."""
+    path = experiments_root() / cfg.paper / "scales" / f"{cfg.scale}-start.yaml"
+    return [path] if path.is_file() else []
+
+
 def start_of(loaded: Loaded) -> Loaded | None:
     """The experiment whose training `loaded` starts from: at the same scale, data and seed; None where there is none.
 
@@ -40,13 +46,12 @@ def start_of(loaded: Loaded) -> Loaded | None:
     file = start_file(cfg.init) if cfg.init else None
     if file is None:
         return None
-    first = load(file, [f"scale={cfg.scale}"], find_paper=lambda _: loaded.paper, origin=f"init={cfg.init}")
+    layers = [Layer(str(p), *read_yaml(p)) for p in own_settings(cfg)]
+    first = load(file, [f"scale={cfg.scale}"], find_paper=lambda _: loaded.paper, row=layers, origin=f"init={cfg.init}")
     if first.cfg.paper != cfg.paper:
         raise UserError(f"init={cfg.init}: an experiment of {first.cfg.paper} cannot start one of {cfg.paper}")
     where = ("accelerator", "devices", "nodes", "strategy", "threads", "device_batch", "precision", "compile")
-    train = replace(first.cfg.train, **{name: getattr(cfg.train, name) for name in where}, start_epochs=None)
-    if cfg.train.start_epochs is not None:
-        train = replace(train, epochs=cfg.train.start_epochs)
+    train = replace(first.cfg.train, **{name: getattr(cfg.train, name) for name in where})
     log = replace(first.cfg.log, runs=cfg.log.runs, progress=cfg.log.progress, every=cfg.log.every, wandb="off")
     own = replace(first.cfg, init=None, resume="auto", seed=cfg.seed, skeleton=cfg.skeleton, data=cfg.data)
     return replace(first, cfg=replace(own, train=train, log=log))

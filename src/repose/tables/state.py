@@ -89,7 +89,7 @@ def changed_since() -> Changed:
 
     def changed(cfg: ExperimentBase, result: dict[str, Any]) -> str:
         # not kept: the code may be edited while a table runs for hours
-        if files := provenance.stale(result, provenance.code_fingerprint(cfg.paper, cfg.init)):
+        if files := provenance.stale(result, provenance.code_fingerprint(cfg.paper, cfg.init, cfg.scale)):
             names = [Path(f).name if Path(f).name != "__init__.py" else f for f in files]
             return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} changed"
         key = json.dumps(to_dict(cfg.data), sort_keys=True)
