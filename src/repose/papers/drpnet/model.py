@@ -154,9 +154,11 @@ class RefineHead(nn.Module):
         """Local heatmaps (B, K, f S, f S) of ROIs (B K, W, S, S), joints fastest; linear output."""
         x = F.relu(self._conv(self.conv1, roi_NWSS))  # (B K, D, S, S)
         x = F.relu(self._conv(self.conv2, x))  # (B K, D, S, S)
-        if self.up > 1:
-            x = F.interpolate(x, scale_factor=self.up, mode="bilinear", align_corners=False)  # (B K, D, f S, f S)
-        x = self._conv(self.last, x)  # (B K, 1, f S, f S)
+        x = self._conv(self.last, x)  # (B K, 1, S, S)
+        if (
+            self.up > 1
+        ):  # after the 1x1: the two commute exactly (both linear, weights of a sample add up to 1), 1/D the work
+            x = F.interpolate(x, scale_factor=self.up, mode="bilinear", align_corners=False)  # (B K, 1, f S, f S)
         return x.reshape(x.shape[0] // self.k, self.k, *x.shape[-2:])
 
     def _conv(self, conv: nn.Conv2d, x_NCHW: Tensor) -> Tensor:
