@@ -52,6 +52,15 @@ def coco_lite(shared_data: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_weights() -> Path:
+    """The parity fixtures of published checkpoints beside the checkout, or a skip with its reason."""
+    folder = Path(os.environ.get("REPOSE_SHARED_WEIGHTS", ROOT.parent / "shared" / "weights"))
+    if not folder.is_dir():
+        pytest.skip(f"no parity fixtures: {folder.name} is not beside the checkout (set REPOSE_SHARED_WEIGHTS)")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def synthetic_smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn data set of 12 training and 8 validation images, COCO-17."""
     from repose.config import Synthetic

@@ -116,13 +116,14 @@ def test_help_is_the_default_and_lists_every_target(clone: Clone) -> None:
 @pytest.mark.parametrize(
     ("args", "command"),
     [
-        (["reproduce-table-3"], "table drpnet/3 --run scale=mini data=synthetic"),
+        (["reproduce-table-3"], "table drpnet/3 --run scale=mini"),
+        (["reproduce-table-1", "PAPER=pinet"], "table pinet/1 --run scale=mini"),
         (
             ["reproduce-table-1a", "PAPER=pinet", "SCALE=lite", "DATA=coco-lite", "ARGS=seeds=3"],
             "table pinet/1a --run scale=lite data=coco-lite seeds=3",
         ),
-        (["reproduce-figure-8", "PAPER=kdc"], "table kdc/fig-8 --run scale=mini data=synthetic"),
-        (["reproduce"], "table drpnet/3 --run scale=mini data=synthetic"),
+        (["reproduce-figure-8", "PAPER=kdc"], "table kdc/fig-8 --run scale=mini"),
+        (["reproduce"], "table pinet/1a --run scale=mini"),
         (["table-2"], "table drpnet/2"),
         (["sweep-drpnet-sigma"], "sweep sweeps/drpnet-sigma.yaml"),
         (["data"], "data synthesize"),
@@ -138,7 +139,8 @@ def test_targets_are_repose_commands(clone: Clone, args: list[str], command: str
 
 
 def test_shell_variables_do_not_choose_the_table(clone: Clone) -> None:
-    assert "data=synthetic" in clone.make("-n", "reproduce-table-3", DATA="/scratch", PAPER="x").stdout
+    out = clone.make("-n", "reproduce-table-3", DATA="/scratch", PAPER="x").stdout
+    assert "table drpnet/3 --run scale=mini\n" in out
 
 
 def test_reproduce_all_runs_every_table_file(clone: Clone) -> None:
@@ -160,11 +162,11 @@ def test_first_command_sets_up_and_the_second_does_not(clone: Clone) -> None:
     installs = [line for line in did if line.startswith("pip")]
     assert "--require-hashes" in installs[1] and installs[1].endswith("-r requirements.lock")
     assert installs[2].endswith("--no-deps --no-build-isolation -e .")
-    assert did[-1] == "ran -m repose table drpnet/3 --run scale=mini data=synthetic"
+    assert did[-1] == "ran -m repose table drpnet/3 --run scale=mini"
 
     second = clone.make("reproduce-table-3")
     assert "set-up" not in second.stdout
-    assert clone.calls() == ["ran -m repose table drpnet/3 --run scale=mini data=synthetic"]
+    assert clone.calls() == ["ran -m repose table drpnet/3 --run scale=mini"]
     assert clone.is_set_up()
 
     (clone.folder / "requirements.lock").touch()  # a checkout changes times, not contents

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from repose.__main__ import main
 from repose.errors import UserError
 from repose.tables import figures as module
 from repose.tables import gallery
@@ -14,6 +15,7 @@ from repose.tables import gallery
 BY_NOTEBOOK = {
     "00-data": ["annotated", "augmentation", "drawn", "statistics"],
     "drpnet": ["errors", "failures", "heatmaps", "stages"],
+    "pinet": ["centres", "failures", "figure-4", "graph", "stages"],
 }
 
 
@@ -49,15 +51,49 @@ def test_the_data_notebook_draws_its_figures(root, tmp_path, monkeypatch):
     assert all((out / n).read_bytes()[:4] == (b"%PDF" if n.endswith("pdf") else b"\x89PNG") for n in names("00-data"))
 
 
-@pytest.mark.slow  # trains its demo: half a minute on an idle core
+@pytest.mark.slow  # trains its demos: a minute on an idle core
 def test_figures_executes_all_notebooks_and_names_what_they_wrote(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "older.png").write_bytes(b"")
     os.utime(tmp_path / "out" / "older.png", (1, 1))
     written = module.figures(None, None, None, tmp_path / "out")
-    assert [p.name for p in written] == sorted(names("00-data") + names("drpnet"))
-    assert (tmp_path / "runs" / "drpnet").is_dir()  # the demo's run, used again by the next call
+    assert [p.name for p in written] == sorted(n for notebook in BY_NOTEBOOK for n in names(notebook))
+    assert all((tmp_path / "runs" / paper).is_dir() for paper in ("drpnet", "pinet"))  # used again by the next call
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Which notebooks `figures` executes, and with what, without executing them."""
+    calls = []
+    monkeypatch.setattr(module, "execute", lambda path, variables, _: calls.append((path.stem, variables)))
+    return calls
+
+
+def test_notebooks_are_chosen_by_name(executed, tmp_path):
+    module.figures(None, "synthetic-pairs", [3, 4], tmp_path, ["pinet"])
+    assert [name for name, _ in executed] == ["pinet"]
+    assert (executed[0][1]["REPOSE_NB_DATA"], executed[0][1]["REPOSE_NB_IDS"]) == ("synthetic-pairs", "3,4")
+    with pytest.raises(UserError, match="no notebook 'pinett'; did you mean 'pinet'"):
+        module.figures(None, None, None, tmp_path, ["pinett"])
+
+
+def test_a_checkpoint_is_shown_by_its_own_method(executed, tmp_path, monkeypatch):
+    saved = {"paper": "pinet"}
+    monkeypatch.setattr("repose.engine.checkpoint.find", lambda name: tmp_path / name)
+    monkeypatch.setattr("repose.engine.checkpoint.saved_config", lambda _: saved)
+    module.figures("run", None, None, tmp_path)
+    assert [name for name, _ in executed] == ["00-data", "pinet"]
+    saved["paper"] = "spm"
+    with pytest.raises(UserError, match="checkpoint=run: spm has no notebook; there are drpnet, pinet"):
+        module.figures("run", None, None, tmp_path)
+
+
+def test_the_command_takes_notebooks_and_refuses_what_it_does_not_know(executed, tmp_path):
+    assert main(["figures", "pinet", "data=coco-lite", "ids=[7]", "--out", str(tmp_path)]) == 0
+    assert [(name, v["REPOSE_NB_DATA"], v["REPOSE_NB_IDS"]) for name, v in executed] == [("pinet", "coco-lite", "7")]
+    assert main(["figures", "pinet", "scale=mini"]) == 2
+    assert main(["figures", "name=7"]) == 2
 
 
 def test_a_wrong_id_is_one_line_that_names_it(root, tmp_path, monkeypatch):

@@ -58,7 +58,7 @@ def _cost(words: list[str], flags: argparse.Namespace) -> int:
 def _data(words: list[str], flags: argparse.Namespace) -> int:
     from repose.commands import data
 
-    return data.data(words, as_json=flags.json, out=flags.out)
+    return data.data(words, as_json=flags.json, out=flags.out, part=flags.part, yes=flags.yes)
 
 
 def _bench(words: list[str], flags: argparse.Namespace) -> int:
@@ -83,6 +83,12 @@ def _sweep(words: list[str], flags: argparse.Namespace) -> int:
     from repose.tables import cli
 
     return cli.sweep(words, flags)
+
+
+def _weights(words: list[str], flags: argparse.Namespace) -> int:
+    from repose.commands import weights
+
+    return weights.weights(words, out=flags.out)
 
 
 def _figures(words: list[str], flags: argparse.Namespace) -> int:
@@ -143,14 +149,32 @@ VERBS: dict[str, Verb] = {
     ),
     "cost": Verb("EXPERIMENT [key=value ...]", "parameters and GMACs per module", _JSON, _cost),
     "data": Verb(
-        "synthesize|check|preview|cache EXPERIMENT|data=NAME [key=value ...]",
-        "draw, validate, look at or cache a data set",
-        {**_JSON, **_OUT},
+        "synthesize|check|preview|cache EXPERIMENT|data=NAME [key=value ...], fetch NAME, convert FILE",
+        "draw, validate, look at, cache, download or convert a data set",
+        {
+            **_JSON,
+            **_OUT,
+            "--part": "=PART fetch only annotations, boxes, images (coco also: test-images)",
+            "--yes": "fetch, after the plan with size and terms was read",
+        },
         _data,
     ),
-    "bench": Verb("data [EXPERIMENT] [key=value ...]", "samples per second of the data pipeline", _JSON, _bench),
+    "bench": Verb(
+        "data [EXPERIMENT] [key=value ...] | decode EXPERIMENT [people=30] [key=value ...]",
+        "samples per second of the data pipeline; time from maps to people",
+        _JSON,
+        _bench,
+    ),
     "doctor": Verb("", "versions, hardware and a self-test, each line ok or what to do", _JSON, _doctor),
-    "figures": Verb("[checkpoint=RUN] [data=NAME] [ids=1,2]", "the notebooks' figures as PNG and PDF", _OUT, _figures),
+    "weights": Verb(
+        "FILE model=NAME",
+        "convert a published checkpoint into ours; without words, list the models",
+        {"--out": "=FILE what to write, a .safetensors"},
+        _weights,
+    ),
+    "figures": Verb(
+        "[NOTEBOOK ...] [checkpoint=RUN] [data=NAME] [ids=1,2]", "the notebooks' figures as PNG and PDF", _OUT, _figures
+    ),
     "demo": Verb("", "a picture and a tiny table within a minute", _OUT, _demo),
 }
 

@@ -23,7 +23,8 @@ class Skeleton:
         flip_pairs: (left, right) joint names that trade places in a mirrored image.
         limbs: joint pairs that are drawn as lines.
         sigmas: K OKS constants (COCO's sigma; OKS uses k = 2 sigma), in units of sqrt(area).
-        groups: named joint lists that methods use (`upper`, `lower`, a paper's parts).
+        groups: named joint lists that methods use: `upper`, `lower` (half bodies), and the body parts `head`, `torso`,
+            `legs`, `left_arm`, `right_arm`, `left_leg`, `right_leg`.
     """
 
     name: str
@@ -131,11 +132,41 @@ def _both(*limbs: tuple[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple((f"{s}_{a}", f"{s}_{b}") for s in ("left", "right") for a, b in limbs)
 
 
+def _body_parts(head: list[str]) -> dict[str, list[str]]:
+    """Joint groups by body part; hips belong to the torso and the legs, shoulders to the torso and the arms."""
+    parts = {"head": head, "torso": [f"{s}_{j}" for j in ("shoulder", "hip") for s in ("left", "right")]}
+    parts["legs"] = [f"{s}_{j}" for j in ("hip", "knee", "ankle") for s in ("left", "right")]
+    for side in ("left", "right"):
+        parts[f"{side}_arm"] = [f"{side}_{j}" for j in ("shoulder", "elbow", "wrist")]
+    for side in ("left", "right"):
+        parts[f"{side}_leg"] = [f"{side}_{j}" for j in ("hip", "knee", "ankle")]
+    return parts
+
+
 _COCO_JOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear",
     "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
     "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
 )  # fmt: skip
+# KDC's graphs: pairs of joints in a row. The tree is PersonLab's; the cross edges hold a person with a missing joint.
+_KDC_TREE = [
+    "nose", "left_eye", "nose", "right_eye", "left_eye", "left_ear", "right_eye", "right_ear",
+    "nose", "left_shoulder", "nose", "right_shoulder", "left_shoulder", "left_elbow", "left_elbow", "left_wrist",
+    "right_shoulder", "right_elbow", "right_elbow", "right_wrist", "left_shoulder", "left_hip",
+    "right_shoulder", "right_hip", "left_hip", "left_knee", "left_knee", "left_ankle",
+    "right_hip", "right_knee", "right_knee", "right_ankle",
+]  # fmt: skip
+_KDC_CROSS = [
+    "left_shoulder", "right_shoulder", "left_hip", "right_hip", "left_ear", "left_shoulder",
+    "right_ear", "right_shoulder",
+]  # fmt: skip
+_KDC_CROWD = [
+    "head", "neck", "neck", "left_shoulder", "neck", "right_shoulder", "left_shoulder", "left_elbow",
+    "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_elbow", "right_wrist",
+    "left_shoulder", "left_hip", "right_shoulder", "right_hip", "left_hip", "left_knee", "left_knee", "left_ankle",
+    "right_hip", "right_knee", "right_knee", "right_ankle", "left_shoulder", "right_shoulder", "left_hip", "right_hip",
+]  # fmt: skip
+_KDC_HIGH_VARIANCE = [f"{side}_{part}" for part in ("elbow", "wrist", "knee", "ankle") for side in ("left", "right")]
 _ARM_LEG = (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
 
 COCO17 = Skeleton(
@@ -153,7 +184,14 @@ COCO17 = Skeleton(
         0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072,
         0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
     ),
-    groups={"upper": list(_COCO_JOINTS[:11]), "lower": list(_COCO_JOINTS[11:])},
+    groups={
+        "upper": list(_COCO_JOINTS[:11]),
+        "lower": list(_COCO_JOINTS[11:]),
+        **_body_parts(list(_COCO_JOINTS[:5])),
+        "kdc_full": [*_KDC_TREE, *_KDC_CROSS],
+        "kdc_tree": _KDC_TREE,
+        "kdc_high_variance": _KDC_HIGH_VARIANCE,
+    },
 )  # fmt: skip
 
 _CROWD_JOINTS = (
@@ -170,7 +208,13 @@ CROWDPOSE14 = Skeleton(
         ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"), ("left_hip", "right_hip"),
     ),
     sigmas=(0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079),
-    groups={"upper": [*_CROWD_JOINTS[:6], "head", "neck"], "lower": list(_CROWD_JOINTS[6:12])},
+    groups={
+        "upper": [*_CROWD_JOINTS[:6], "head", "neck"],
+        "lower": list(_CROWD_JOINTS[6:12]),
+        **_body_parts(["head", "neck"]),
+        "kdc_full": _KDC_CROWD,
+        "kdc_high_variance": _KDC_HIGH_VARIANCE,
+    },
 )  # fmt: skip
 
 _MPII_JOINTS = (
@@ -194,6 +238,7 @@ MPII16 = Skeleton(
     groups={
         "upper": ["thorax", "upper_neck", "head_top", *_MPII_JOINTS[10:]],
         "lower": [*_MPII_JOINTS[:7]],
+        **_body_parts(["upper_neck", "head_top"]),
     },
 )  # fmt: skip
 

@@ -53,6 +53,8 @@ class People(_Tensors):
         area_N: float32, OKS area in photograph pixels^2 (what `data.oks_area` says).
         labelled_N: bool, False for people without labelled joints (detectors still need their boxes).
         mask_NHW: uint8 instance masks at `data.masks` resolution (0/1), or None.
+        given_NK: bool, joints that the file labels, also those outside the input (whose v is 0 here while x and y
+            stay): what a centre over all labelled joints is made of. None in batches made by hand.
     """
 
     owner_N: Tensor
@@ -64,6 +66,7 @@ class People(_Tensors):
     area_N: Tensor
     labelled_N: Tensor
     mask_NHW: Tensor | None = None
+    given_NK: Tensor | None = None
 
     @property
     def n(self) -> int:
@@ -83,6 +86,7 @@ class People(_Tensors):
             area_N=torch.zeros(0),
             labelled_N=torch.zeros(0, dtype=torch.bool),
             mask_NHW=None if mask_hw is None else torch.zeros(0, *mask_hw, dtype=torch.uint8),
+            given_NK=torch.zeros(0, k, dtype=torch.bool),
         )
 
 
@@ -101,9 +105,12 @@ class Batch(_Tensors):
         box_img_B4: float32, the box that was cropped (x1, y1, x2, y2; photograph pixels); image view: the whole image.
         box_score_B: float32, score of that box (1 for ground truth).
         people: annotated people. Person view: the subject alone, where the box is a ground-truth one.
-        crowd_B1HW: uint8 at stride 4, 1 where a crowd region was annotated; None unless `data.masks` asks for it.
+        crowd_B1HW: uint8 at stride 4, 1 where a crowd region was annotated; None unless `data.masks` or `data.regions`
+            asks for it.
         unlabelled_B1HW: uint8 at stride 4, 1 where people without joints are; None likewise.
         epoch_B: int64, the epoch the sampler drew these samples for.
+        valid_origin_B2: int64, first column and row of the part that `valid_size_B2` gives the size of; None = (0, 0).
+        inside_B1HW: uint8 at stride 4, 1 where the photograph is, 0 beyond its edges; None like `crowd_B1HW`.
     """
 
     image_B3HW: Tensor
@@ -118,6 +125,8 @@ class Batch(_Tensors):
     crowd_B1HW: Tensor | None = None
     unlabelled_B1HW: Tensor | None = None
     epoch_B: Tensor | None = None
+    valid_origin_B2: Tensor | None = None
+    inside_B1HW: Tensor | None = None
 
     @property
     def b(self) -> int:
@@ -139,7 +148,8 @@ class Poses(_Tensors):
             the photograph.
         score_N: float32, instance score.
         box_N4: float32 (x1, y1, x2, y2), same pixels as the joints, or None.
-        mask_NHW: uint8 instance masks at the input's or the photograph's size, or None.
+        mask_NHW: instance masks at the input's size, also after PoseModule (MaskAP warps them): uint8 (0/1), or float
+            probabilities of which half and more is in; or None.
         extra: further tensors with N rows (a coarse stage's points, say), for figures and read-outs; mapped like joints
             when their name ends in `_NK2`.
     """

@@ -32,6 +32,9 @@ _FAMILIES: dict[str, tuple[Colour, Colour]] = {
     "right": ((120, 205, 255), (0, 105, 190)),
     "centre": ((255, 250, 225), (225, 215, 180)),
 }
+_PEOPLE: tuple[Colour, ...] = (
+    (70, 225, 120), (255, 95, 205), (250, 235, 70), (70, 230, 235), (180, 130, 255), (255, 120, 95),
+)  # fmt: skip
 _SHIFT = 4
 """OpenCV draws at 1 / 2^4 of a pixel."""
 
@@ -86,6 +89,11 @@ def limb_colours(skeleton: Skeleton) -> list[Colour]:
 def joint_colours(skeleton: Skeleton) -> list[Colour]:
     """One colour per joint, by its side."""
     return _shaded([side_of(skeleton, k) for k in range(skeleton.k)])
+
+
+def person_colour(person: int) -> Colour:
+    """A colour for one of several people; all keep away from the sides' orange and blue, and come again after six."""
+    return _PEOPLE[person % len(_PEOPLE)]
 
 
 def _shaded(sides: Sequence[str]) -> list[Colour]:

@@ -18,7 +18,13 @@ FIVE: dict[str, Any] = {
     "flip_pairs": [["left_side", "right_side"]],
     "limbs": [["top", "middle"], ["middle", "bottom"], ["left_side", "middle"], ["right_side", "middle"]],
     "sigmas": [0.05, 0.06, 0.06, 0.08, 0.08],
-    "groups": {"upper": ["top", "left_side", "right_side", "middle"], "lower": ["bottom"]},
+    "groups": {
+        "upper": ["top", "left_side", "right_side", "middle"],
+        "lower": ["bottom"],
+        "head": ["top"],
+        "torso": ["left_side", "right_side", "middle"],
+        "legs": ["bottom"],
+    },
 }
 
 
@@ -80,6 +86,21 @@ def drawn_batch(
         people=people,
         epoch_B=torch.zeros(images, dtype=torch.int64),
     )
+
+
+def with_masks(batch: Batch, masks: str) -> Batch:
+    """The same batch with what `data.masks` ships: each person's mask is the convex hull of its joints."""
+    from dataclasses import replace
+
+    stride = 4 if masks == "stride4" else 1
+    width, height = batch.input_wh
+    mask = np.zeros((batch.people.n, -(-height // stride), -(-width // stride)), np.uint8)
+    for n, joint_K3 in enumerate(batch.people.joint_NK3.numpy()):
+        hull = cv2.convexHull(np.round(joint_K3[:, :2] / stride).astype(np.int32))
+        cv2.fillConvexPoly(mask[n], hull, 1)
+    region = torch.zeros(batch.b, 1, -(-height // 4), -(-width // 4), dtype=torch.uint8)
+    people = replace(batch.people, mask_NHW=torch.from_numpy(mask))
+    return replace(batch, people=people, crowd_B1HW=region, unlabelled_B1HW=region)
 
 
 def without_people(batch: Batch, k: int) -> Batch:

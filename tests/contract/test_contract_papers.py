@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from drawn_batch import FIVE, coco_ground_truth, drawn_batch, one_image, without_people
+from drawn_batch import FIVE, coco_ground_truth, drawn_batch, one_image, with_masks, without_people
 
 from repose import papers
 from repose.config import Layer, docs, leaves, load, to_dict
@@ -32,6 +32,7 @@ class Facts:
         sizes: experiment -> (parameters, MACs) of its specification; MACs within 0.5 %.
         alternatives: switches whose other values cannot be derived from their type, and what goes with them.
         skip: switches with a test of their own, and why.
+        overfit: settings of the overfit test alone, where a paper's training draws what its test does not see.
         steps: of the overfit test.
         lr: of the overfit test.
     """
@@ -40,10 +41,17 @@ class Facts:
     sizes: dict[str, tuple[int, float]]
     alternatives: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     skip: dict[str, str] = field(default_factory=dict)
+    overfit: dict[str, Any] = field(default_factory=dict)
     steps: int = 80
     lr: float = 3e-3
 
 
+POOLER: dict[str, Any] = {
+    "model.roi.kind": "pooler",
+    "model.roi.pooler_width": 16,
+    "model.backbone.kind": "fpn",
+    "model.backbone.name": "resnet18",
+}
 FACTS = {
     "drpnet": Facts(
         experiment="drpnet/m",
@@ -62,6 +70,167 @@ FACTS = {
             "model.backbone.pretrained": "needs the network; tests/nn/test_backbones.py",
             "model.backbone.weights": "needs a file; tests/nn/test_backbones.py",
         },
+    ),
+    "dekr": Facts(
+        experiment="baselines/dekr",
+        sizes={"baselines/dekr": (29_561_182, 45_660.82e6)},
+        alternatives={
+            "model.backbone.name": [{"model.backbone.name": "resnet18"}],
+            "loss.min_area": [{"loss.min_area": 96.0**2}],
+            "decode.candidates": [{"decode.candidates": 3}],
+            "decode.max_people": [{"decode.max_people": 3}],
+        },
+        skip={
+            "model.backbone.pretrained": "needs the network; tests/nn/test_backbones.py",
+            "model.backbone.weights": "needs a file; tests/nn/test_backbones.py",
+            "loss.legacy_centre_sigma": "needs fewer joints; tests/papers/baselines/test_dekr_targets.py",
+            "loss.mask": "needs a batch with regions; tests/papers/baselines/test_dekr_targets.py",
+            "decode.decrease": "needs several scales; tests/papers/baselines/test_dekr_decode.py",
+            "decode.distance": "untrained poses have no extent; tests/papers/baselines/test_dekr_decode.py",
+            "decode.distance_multi": "needs several scales; tests/papers/baselines/test_dekr_decode.py",
+            "decode.same_joints": "untrained poses have no extent; tests/papers/baselines/test_dekr_decode.py",
+            "decode.oks": "untrained poses have no extent; tests/papers/baselines/test_dekr_decode.py",
+            "decode.rescore": "needs a file; tests/papers/baselines/test_dekr_rescore.py",
+        },
+        steps=100,
+        lr=2e-2,
+    ),
+    "pinet": Facts(
+        experiment="pinet/ochuman",
+        sizes={
+            "pinet/ochuman": (31_696_381, 42_435.95e6),
+            "pinet/crowdpose": (31_683_301, 42_270.80e6),
+            "pinet/coco": (31_232_701, 42_435.95e6),
+        },
+        alternatives={
+            "model.backbone.name": [{"model.backbone.name": "resnet18"}],
+            "model.parts": [{"model.parts": {"top": ["head"], "rest": ["torso", "legs"]}}],
+            "loss.normaliser": [{"loss.normaliser": "area"}],
+            "loss.min_area": [{"loss.min_area": 96.0**2}],
+            "decode.threshold": [{"decode.threshold": -1.0}],
+        },
+        skip={
+            "model.backbone.pretrained": "needs the network; tests/nn/test_backbones.py",
+            "model.backbone.weights": "needs a file; tests/nn/test_backbones.py",
+            "loss.mask": "needs a batch with regions; tests/papers/pinet/test_pinet_targets.py",
+            "loss.legacy_flip": "needs a mirrored batch; tests/papers/pinet/test_pinet_targets.py",
+            "decode.candidates": "an untrained network has no peaks; tests/papers/pinet/test_pinet_decode.py",
+            "decode.decrease": "needs several scales; tests/papers/pinet/test_pinet_decode.py",
+            "decode.fuse": "untrained poses never overlap; tests/papers/pinet/test_pinet_decode.py",
+            "decode.oks": "untrained poses never overlap; tests/papers/pinet/test_pinet_decode.py",
+        },
+        lr=5e-3,
+    ),
+    "rtmpose": Facts(
+        experiment="baselines/rtmpose-m",
+        sizes={
+            "baselines/rtmpose-t": (3_337_007, 358.5e6),
+            "baselines/rtmpose-s": (5_473_251, 681.8e6),
+            "baselines/rtmpose-m": (13_587_611, 1928.1e6),
+            "baselines/rtmpose-l": (27_660_339, 4159.3e6),
+        },
+        alternatives={"model.backbone.name": [{"model.backbone.name": "resnet18"}]},
+        skip={
+            "model.backbone.pretrained": "needs the network; tests/nn/test_backbones.py",
+            "model.backbone.weights": "needs a file; tests/nn/test_backbones.py",
+        },
+    ),
+    "simplebaseline": Facts(
+        experiment="baselines/simplebaseline-r50",
+        sizes={
+            "baselines/simplebaseline-r50": (33_999_697, 5450.22e6),
+            "baselines/hrnet-w32": (28_536_113, 7685.34e6),
+        },
+        alternatives={
+            "model.backbone.name": [{"model.backbone.name": "cspnext_tiny"}],
+            "model.head.deconvs": [{"model.head.deconvs": 0}, {"model.head.deconvs": 2}],
+        },
+        skip={
+            "model.backbone.pretrained": "needs the network; tests/nn/test_backbones.py",
+            "model.backbone.weights": "needs a file; tests/nn/test_backbones.py",
+        },
+    ),
+    "cganet": Facts(
+        experiment="cganet/coco",
+        sizes={
+            "cganet/coco": (28_257_163, 37_813.55e6),  # 20 boxes
+            "cganet/masks": (21_148_875, 27_240e6),
+            "cganet/separated": (25_747_793, 7_230.24e6),
+        },
+        alternatives={
+            "model.kind": [
+                {
+                    "model.kind": "separated",
+                    "data.view": "person",
+                    "data.base": "box",
+                    "data.centre": "box",
+                }
+            ],
+            "model.backbone.kind": [{"model.backbone.kind": "fpn", "model.backbone.name": "resnet18"}],
+            "model.backbone.width": [{"model.backbone.width": 12}],
+            "model.backbone.name": [{"model.backbone.kind": "fpn", "model.backbone.name": "resnet18"}],
+            "model.backbone.fpn_width": [
+                {"model.backbone.kind": "fpn", "model.backbone.name": "resnet18", "model.backbone.fpn_width": 16}
+            ],
+            "model.centre_lines": [
+                {"model.centre_lines": False, "decode.ambiguity": False, "decode.extend": "none"},
+            ],
+            "model.roi.kind": [POOLER],
+            "model.roi.size": [{"model.roi.size": 8}],
+            "model.roi.pooler_width": [POOLER | {"model.roi.pooler_width": 8}],
+            "model.roi.pooler_convs": [POOLER | {"model.roi.pooler_convs": 2}],
+            "loss.min_overlap": [{"loss.min_overlap": 0.3}],
+            "loss.line_iou": [{"loss.line_iou": 0.05}],
+            "loss.roi_source": [{"loss.roi_source": "gt"}],
+            "loss.roi_scale": [{"loss.roi_scale": [1.0, 1.0]}],
+            "loss.roi_max": [{"loss.roi_max": 1}],
+            "decode.fixed": [{"decode.extend": "fixed", "decode.fixed": 0.2}],
+        },
+        skip={
+            "model.backbone.pretrained": "needs the network; tests/nn/test_backbones.py",
+            "model.backbone.weights": "needs a file; tests/nn/test_backbones.py",
+            "model.task": "needs masks; tests/papers/cganet/test_cganet_module.py",
+            "loss.mask": "likewise",
+            "loss.heatmap": "the separated model's; tests/papers/cganet/test_cganet_separated.py",
+            "loss.separated": "likewise",
+            "loss.separated_sigma": "likewise",
+            "loss.line_detach": "changes a gradient alone; tests/papers/cganet/test_cganet_losses.py",
+            "loss.roi_pred_from": "needs a detector that finds people; tests/papers/cganet/test_cganet_targets.py",
+        },
+        # one batch draws the same jitter at every step: other boxes than those of a test would be all it learns
+        overfit={
+            "loss.roi_source": "gt",
+            "decode.extend": "none",
+            "model.roi.stages": 1,
+            "model.backbone.width": 24,
+        },
+        steps=120,
+        lr=1e-2,
+    ),
+    "kdc": Facts(
+        experiment="kdc/r101",
+        sizes={"kdc/r101": (42_776_775, 113.21e9)},  # the others: tests/papers/kdc/test_kdc_model.py
+        alternatives={
+            "model.backbone.name": [{"model.backbone.name": "resnet34"}],
+            "loss.stride": [{"loss.stride": 8}, {"loss.stride": 2, "data.masks": "full"}],
+            "loss.min_pixels": [{"loss.min_pixels": 10_000}],
+        },
+        skip={
+            "model.backbone.pretrained": "needs the network; tests/nn/test_backbones.py",
+            "model.backbone.weights": "needs a file; tests/papers/kdc/test_kdc_model.py",
+            "model.backbone.freeze_bn": "needs weights; tests/papers/kdc/test_kdc_model.py",
+            "model.eval_stride": "untrained maps have no peak; tests/papers/kdc/test_kdc_model.py",
+        }
+        | {
+            f"decode.{name}": "untrained maps have no peak; tests/papers/kdc/test_kdc_decode.py"
+            for name in (
+                *("vote_threshold", "tau", "nms_radius", "match_radius", "refine_radius", "refine_steps", "strict"),
+                *("max_people", "min_score", "masks", "seg_threshold", "mask_threshold", "min_mask"),
+                *("pgo.sigma_hvk", "pgo.sigma_lvk", "pgo.unit", "igo.sigma", "igo.mode"),
+            )
+        },
+        steps=100,
+        lr=5e-3,
     ),
 }
 SKELETONS = ("coco17", "five")
@@ -91,7 +260,8 @@ def build(cfg: Any, seed: int = 0) -> PoseModule:
 def batch_for(cfg: Any, images: int = 4, seed: int = 0, hw: tuple[int, int] | None = None) -> Batch:
     """A drawn batch of the view that the paper wants."""
     people = 1 if cfg.data.view == "person" else 2
-    return drawn_batch(cfg.joint_set(), images, hw or tuple(cfg.data.input_size), people, seed)
+    batch = drawn_batch(cfg.joint_set(), images, hw or tuple(cfg.data.input_size), people, seed)
+    return batch if cfg.data.masks == "none" else with_masks(batch, cfg.data.masks)
 
 
 def train_losses(m: PoseModule, batch: Batch) -> dict[str, torch.Tensor]:
@@ -210,7 +380,7 @@ def test_nobody_trains_and_tests(paper, skeleton):
 def test_overfits_a_batch_to_ap_95(paper, skeleton):
     """One batch learnt by heart, decoded, scored by COCO's evaluation: nothing between target and metric is off."""
     facts = FACTS[paper]
-    cfg = config(paper, skeleton, **{"test.flip": False})
+    cfg = config(paper, skeleton, **({"test.flip": False} | facts.overfit))
     m = build(cfg, seed=3)
     m.train()
     batch = batch_for(cfg, seed=5)

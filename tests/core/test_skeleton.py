@@ -35,8 +35,8 @@ def test_crowdpose_and_mpii_order() -> None:
 
 
 def test_missing_group_and_joint_say_what_to_do() -> None:
-    with pytest.raises(UserError, match=r"half body needs the joint group 'torso'.*groups: \{torso"):
-        COCO17.group("torso", "half body")
+    with pytest.raises(UserError, match=r"half body needs the joint group 'tail'.*groups: \{tail"):
+        COCO17.group("tail", "half body")
     with pytest.raises(UserError, match="no joint 'head'"):
         COCO17.index("head")
 

@@ -50,6 +50,7 @@ GEOMETRY = {
     "rotation": Augment(rotation=Draw(1.0, (-80, 80), "truncnorm")),
     "scale": Augment(scale=Draw(1.0, (0.9, 1.4))),
     "shift": Augment(shift=Draw(1.0, (-0.05, 0.05))),
+    "shift of the crop": Augment(shift=Draw(1.0, (-0.05, 0.05)), shift_unit="base"),
     "all": Augment(
         flip=0.5,
         scale=Draw(1.0, (1.0, 1.4)),
@@ -93,7 +94,9 @@ def test_half_body_and_its_dots(folder):
 
 
 @pytest.mark.parametrize(
-    "view", [PERSON, IMAGE, {**IMAGE, "base": "long", "test_multiple": 64}], ids=["person", "short", "long"]
+    "view",
+    [PERSON, IMAGE, {**IMAGE, "base": "long", "test_multiple": 64}, {**IMAGE, "test_place": "centre"}],
+    ids=["person", "short", "long", "centre"],
 )
 def test_test_views_of_all_scales_agree_with_the_photograph(folder, view):
     module = _set(folder, test_scales=(1.0, 0.75, 1.5), **view)

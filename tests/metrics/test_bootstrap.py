@@ -7,7 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from repose.metrics.bootstrap import average_precision, interval, match, paired
+from repose.errors import UserError
+from repose.metrics import mask_ap
+from repose.metrics.bootstrap import average_precision, interval, interval_of, match, match_masks, paired, paired_of
 from repose.metrics.keypoint_ap import score
 from repose.skeleton import Skeleton
 
@@ -120,6 +122,68 @@ def test_paired():
     # the same images in another order are the same images
     backwards = {"images": truth["images"][::-1], "annotations": truth["annotations"]}
     assert paired(good, bad, backwards, TWO, n=200) == better
+
+
+def test_other_metrics_and_subsets():
+    results, truth = case(30, 3)
+    bad = [{**r, "keypoints": [c + 6 * (i % 3 == 0) for i, c in enumerate(r["keypoints"])]} for r in results]
+    found = score(results, truth, TWO)
+    for name in ("AP50", "AP75"):
+        matches = match(results, truth, TWO, metric=name)
+        assert average_precision(matches, np.ones(30, dtype=np.int64)) == pytest.approx(found[name], abs=1e-9)
+        assert len(matches.true_TD) == 1
+    hard = frozenset(range(20, 28))
+    subsets = {"AP_E": frozenset(range(1, 20)), "AP_H": hard, "AP_M": frozenset()}
+    mine = [r for r in results if r["image_id"] in hard]
+    alone = {
+        "images": [{"id": i} for i in hard],
+        "annotations": [a for a in truth["annotations"] if a["image_id"] in hard],
+    }
+    matches = match(results, truth, TWO, metric="AP_H", subsets=subsets)
+    assert len(matches.people_I) == 8  # only its images are resampled
+    ap = average_precision(matches, np.ones(8, dtype=np.int64))
+    assert ap == pytest.approx(score(mine, alone, TWO)["AP"], abs=1e-9) and abs(ap - found["AP"]) > 1e-3
+    low, high = interval(results, truth, TWO, n=100, metric="AP_H", subsets=subsets)
+    assert (low, high) == interval(mine, alone, TWO, n=100) and low < score(mine, alone, TWO)["AP"] < high
+    better = paired(results, bad, truth, TWO, n=100, metric="AP_H", subsets=subsets)
+    assert better == paired(mine, [r for r in bad if r["image_id"] in hard], alone, TWO, n=100)
+    assert better != paired(results, bad, truth, TWO, n=100)
+    assert all(map(math.isnan, paired(results, bad, truth, TWO, n=9, metric="AP_M", subsets=subsets)))
+    with pytest.raises(UserError, match="no interval is computed for AR; there are: AP, AP50, AP75, AP_E, AP_H, AP_M"):
+        interval(results, truth, TWO, metric="AR", subsets=subsets)
+
+
+def test_masks():
+    rng = np.random.default_rng(0)
+    truth = {"images": [{"id": i, "width": 60, "height": 60} for i in range(1, 13)], "annotations": []}
+    results = {"a": [], "b": []}
+
+    def rectangle(x, y, w, h):
+        return [[x, y, x + w, y, x + w, y + h, x, y + h]]
+
+    for i in range(36):
+        x, y, w, h = (int(v) for v in rng.integers(5, 25, 4))
+        common = {"image_id": i // 3 + 1, "category_id": 1}
+        truth["annotations"].append(
+            {**common, "id": i + 1, "iscrowd": 0, "area": w * h, "segmentation": rectangle(x, y, w, h)}
+        )
+        for name, most in (("a", 3), ("b", 6)):
+            outline = rectangle(x + int(rng.integers(0, most)), y, w, h)
+            code = mask_ap.encoded(outline, 60, 60)
+            results[name].append({**common, "segmentation": code, "score": float(rng.random())})
+    matches = {name: match_masks(rows, truth) for name, rows in results.items()}
+    ap = {name: mask_ap.score(rows, truth)["mask_AP"] for name, rows in results.items()}
+    once = np.ones(12, dtype=np.int64)
+    assert 0.05 < ap["b"] < ap["a"] < 0.95
+    for name in ap:
+        assert average_precision(matches[name], once) == pytest.approx(ap[name], abs=1e-9)
+    low, high = interval_of(matches["a"], n=100)
+    assert low < ap["a"] < high
+    assert paired_of(matches["a"], matches["b"], n=100).difference == pytest.approx(ap["a"] - ap["b"], abs=1e-9)
+    half = match_masks(results["a"], truth, metric="mask_AP50")
+    assert average_precision(half, once) == pytest.approx(mask_ap.score(results["a"], truth)["mask_AP50"], abs=1e-9)
+    with pytest.raises(UserError, match="no interval is computed for AP; there are: mask_AP, mask_AP50, mask_AP75"):
+        match_masks(results["a"], truth, metric="AP")
 
 
 def test_nobody():

@@ -6,7 +6,7 @@ import torch
 
 from repose.errors import UserError
 from repose.nn import backbones
-from repose.nn.backbones import backbone
+from repose.nn.backbones import backbone, concatenated
 
 
 def test_maps_channels_and_strides():
@@ -105,3 +105,50 @@ def test_missing_and_broken_files(tmp_path):
     (tmp_path / "broken.pth").write_bytes(b"not weights")
     with pytest.raises(UserError, match="not a readable weight file"):
         backbone("cspnext_tiny", weights=str(tmp_path / "broken.pth"))
+
+
+# --- HRNet as pose networks use it -----------------------------------------------------------------------------------
+
+
+def hrnet_file(tmp_path, drop: str = "", classifier: bool = True):
+    """A file under the official HRNet names, with or without the layers of its classifier."""
+    torch.manual_seed(2)
+    state = timm.create_model("hrnet_w18_small").state_dict()
+    if not classifier:
+        state = {k: v for k, v in state.items() if not k.startswith(("incre", "downsamp", "final", "classifier"))}
+    state = {k: v for k, v in state.items() if not drop or not k.startswith(drop)}
+    file = tmp_path / "hrnet.pth"
+    torch.save(state, file)
+    return file, state
+
+
+def test_hrnet_w32_has_the_size_of_pose_papers():
+    """29,305,536 parameters with all four outputs; the classifier's wider maps would have 30.88 M."""
+    with torch.device("meta"):
+        net = backbone("hrnet_w32")
+    assert sum(p.numel() for p in net.parameters()) == 29_305_536
+    assert net.channels == (32, 64, 128, 256) and net.strides == (4, 8, 16, 32)
+
+
+@pytest.mark.parametrize("classifier", [True, False])
+def test_official_hrnet_files(tmp_path, classifier):
+    file, state = hrnet_file(tmp_path, classifier=classifier)
+    net = backbone("hrnet_w18_small", weights=str(file))
+    mine = {k.removeprefix("body."): v for k, v in net.state_dict().items()}
+    assert len(mine) > 200
+    assert all(torch.equal(v, state[k]) for k, v in mine.items())
+
+
+def test_a_missing_branch_of_hrnet_is_an_error_with_its_key(tmp_path):
+    file, _ = hrnet_file(tmp_path, drop="stage4.0.fuse_layers.3")
+    with pytest.raises(UserError, match=r"lacks \d+ tensors of hrnet_w18_small, first 'stage4\.0\.fuse_layers\.3"):
+        backbone("hrnet_w18_small", weights=str(file))
+
+
+def test_concatenated_maps_have_the_finest_size():
+    maps = [torch.zeros(1, 2, 5, 3), torch.ones(1, 3, 3, 2), torch.full((1, 1, 2, 1), 2.0)]
+    joined = concatenated(maps)
+    assert joined.shape == (1, 6, 5, 3)
+    assert joined[0, :, 0, 0].tolist() == [0, 0, 1, 1, 1, 2]
+    ramp = concatenated([torch.zeros(1, 1, 1, 4), torch.tensor([[[[0.0, 4.0]]]])])[0, 1, 0]
+    assert ramp.tolist() == [0, 1, 3, 4]  # half-pixel centres

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from repose.ops.heatmap import find_peak, gaussian
+from repose.ops.heatmap import find_peak, gaussian, people_heatmaps
 
 
 def test_values_by_hand():
@@ -69,3 +69,36 @@ def test_non_square_and_batched():
     at, value = find_peak(gaussian(centre, (9, 5), 1.5), "subpixel", 1.5)
     assert at.shape == (1, 2, 2) and value.shape == (1, 2)
     assert (at - centre).abs().max() < 1e-3
+
+
+def test_people_heatmaps_against_a_loop():
+    """Windows [floor(x - 3 s - 1), ceil(x + 3 s + 2)), the higher Gaussian, nothing for joints that do not count."""
+    generator = torch.Generator().manual_seed(0)
+    n, k, b, height, width, sigma = 7, 3, 2, 24, 31, 1.5
+    centre = torch.rand(n, k, 2, generator=generator) * torch.tensor([width, height])
+    centre[0, 0] = torch.tensor([4.0, 20.0])  # whole cells have a window of their own size
+    counts = torch.rand(n, k, generator=generator) > 0.2
+    owner = torch.tensor([0, 1, 0, 1, 1, 0, 0])
+    heat, window = people_heatmaps(centre, counts, owner, b, (height, width), sigma)
+    wanted, inside = torch.zeros(b, k, height, width), torch.zeros(b, k, height, width, dtype=torch.bool)
+    for i in range(n):
+        for j in range(k):
+            if not counts[i, j]:
+                continue
+            x, y = centre[i, j].tolist()
+            x0, x1 = max(math.floor(x - 3 * sigma - 1), 0), min(math.ceil(x + 3 * sigma + 2), width)
+            y0, y1 = max(math.floor(y - 3 * sigma - 1), 0), min(math.ceil(y + 3 * sigma + 2), height)
+            whole = gaussian(centre[i, j], (height, width), sigma)[y0:y1, x0:x1]
+            view = wanted[owner[i], j, y0:y1, x0:x1]
+            view.copy_(torch.maximum(view, whole))
+            inside[owner[i], j, y0:y1, x0:x1] = True
+    torch.testing.assert_close(heat, wanted)
+    assert torch.equal(window, inside)
+    assert heat[0, 0, 20, 4] == 1
+
+
+def test_people_heatmaps_of_nobody():
+    heat, window = people_heatmaps(
+        torch.zeros(0, 2, 2), torch.zeros(0, 2, dtype=torch.bool), torch.zeros(0, dtype=torch.int64), 3, (4, 5), 2.0
+    )
+    assert heat.shape == (3, 2, 4, 5) and not heat.any() and not window.any()

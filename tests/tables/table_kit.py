@@ -67,7 +67,7 @@ class Numbers:
         ap = result["metrics"]["AP"]
         return Interval(ap, ap - 0.02, ap + 0.02)
 
-    def paired(self, better: Cell, worse: Cell) -> Interval | None:
+    def paired(self, better: Cell, worse: Cell, metric: str = "AP") -> Interval | None:
         from repose.engine.rundir import read_result
 
         values = [(read_result(c.folder) or {})["metrics"]["AP"] for c in (better, worse)]
@@ -76,6 +76,9 @@ class Numbers:
 
     def cost(self, table: Table, row: Row, choice: Choice) -> RowCost:
         return RowCost(14.9, 2.16, "256x192") if row.runs else RowCost()
+
+    def statistic(self, cell: Cell) -> dict[str, float]:
+        return {}
 
 
 def flags(**given: Any) -> argparse.Namespace:

@@ -150,7 +150,7 @@ def test_floor_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("FAKE_AP", json.dumps({"5": 0.01, "7": 0.04}))
     report = run_all(write_table(tmp_path), smoke())
     assert report.lines[0].floor
-    assert "floor" in dict(columns(report, True))["ours AP [95 %]"][0]
+    assert "floor" in dict(columns(report, "full"))["ours AP [95 %]"][0]
     assert report.verdicts[0][1].word == "undecided"
     assert any("floor" in text for text in below(report))
 
@@ -174,7 +174,7 @@ def test_published_rows_stand_apart_and_are_only_appended(tmp_path: Path, experi
     assert (five.status, dict(five.values)) == ("not run", {})  # never stands in for a measurement
     assert [p["AP"] for p in five.published] == ["40.0", "50.0"]
     assert five.published[-1]["commit"] == "abc1234def"
-    assert dict(columns(elsewhere, True))["published"][0] == "50.0 (abc1234, a fake machine)"
+    assert dict(columns(elsewhere, "full"))["published"][0] == "50.0 (abc1234, a fake machine)"
     assert publish.read_published(table, "mini") == {}
     file.write_text("date,row\n")
     with pytest.raises(UserError, match="restore the file"):

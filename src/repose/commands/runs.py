@@ -11,6 +11,9 @@ from repose.commands.show import one_experiment
 from repose.config import Loaded, identity, load, load_saved, parse_arguments, read_yaml
 from repose.errors import UserError
 
+_SPLITS = {"split=test-dev": "data=coco-test-dev", "split=val": "data=coco"}
+"""COCO's own names of its splits, as overlays."""
+
 
 def train(words: list[str], dry_run: bool) -> int:
     """Train an experiment, or with `dry_run` say what that would be."""
@@ -25,7 +28,7 @@ def train(words: list[str], dry_run: bool) -> int:
 
 def test(words: list[str], as_json: bool) -> int:
     """Evaluate a checkpoint, or score a predictions file."""
-    loaded = _loaded_for_test(words)
+    loaded = _loaded_for_test([_SPLITS.get(word, word) for word in words])
     from repose.engine import run
 
     result = run.test(loaded)
@@ -52,6 +55,10 @@ def _loaded_for_test(words: list[str]) -> Loaded:
 def _saved_config(given: Path) -> tuple[dict[str, Any], str]:
     if not given.exists():
         raise UserError(f"{given}: no such file or folder; runs are below runs/<paper>/")
+    if given.suffix == ".safetensors":  # a converted file may lie anywhere, beside other runs too
+        from repose.engine.checkpoint import saved_config
+
+        return saved_config(given), str(given)
     for folder in (given, given.parent, given.parent.parent):
         if (folder / "config.yaml").is_file():
             return read_yaml(folder / "config.yaml")[0], str(folder / "config.yaml")
@@ -96,6 +103,9 @@ def _steps(loaded: Loaded) -> str:
 def _print_result(result: dict[str, Any]) -> None:
     metrics = result.get("metrics", {})
     ap = metrics.get("AP")
+    if zipped := result.get("submission"):
+        print(f"{zipped}: no AP here, this set's labels are not public; upload the file to its evaluation server")
+        return
     protocol = (
         f"{result.get('data', {}).get('name')}, boxes {result.get('box_source')}",
         f"flip {'yes' if result.get('flip') else 'no'}, OKS area {result.get('oks_area')}",

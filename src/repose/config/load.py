@@ -325,7 +325,8 @@ def load(
     scale: str = overlays.get("scale") or use.get("scale") or "paper"
     data = overlays.get("data")
     scale_layers: list[Layer] = []
-    for file in _overlay("scales", scale, name):
+    own = path.parent / "scales" / f"{path.stem}-{scale}.yaml"  # what this experiment alone sets at the scale
+    for file in [*_overlay("scales", scale, name), *([own] if own.is_file() else [])]:
         v, ls = read_yaml(file)
         scale_use = v.pop("use", {}) or {}
         data = data or scale_use.get("data")

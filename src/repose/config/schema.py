@@ -105,7 +105,9 @@ class Augment:
     rotation: Draw = Draw()
     """[degrees]"""
     shift: Draw = Draw()
-    """[share of the box's (or image's) longer side] of the centre, x and y drawn apart"""
+    """[share of the side that shift_unit names] of the centre, x and y drawn apart"""
+    shift_unit: Literal["longer", "base"] = "longer"
+    """longer = of the box's (or image's) longer side; base = of the crop's shorter side after the scale draw"""
     hue: Draw = Draw()
     """[OpenCV hue steps of 2 degrees] added"""
     saturation: Draw = Draw()
@@ -162,6 +164,14 @@ class Data:
     """area of OKS; annotation = the file's `area` (missing ones are an error), printed beside the AP"""
     min_keypoints: int = 1
     """[joints] people with fewer labelled joints are not trained on"""
+    min_image_keypoints: int = 0
+    """[joints] image view: photographs whose people have fewer (the file's num_keypoints, summed) are not trained on"""
+    train_on: Literal["poses", "annotated"] = "poses"
+    """image view: photographs with a labelled pose (of min_keypoints), or all with an annotation"""
+    swapped_size: Literal["refuse", "photograph"] = "refuse"
+    """a json with width and height swapped (early CrowdPose files): refuse it, or take the photographs' own sizes"""
+    val_labelled: bool = True
+    """False = val_json lists images only (COCO's test-dev): a test writes a submission, not an AP"""
     limit_train: int | None = None
     """[images] train on the first n only"""
     limit_val: int | None = None
@@ -181,10 +191,14 @@ class Data:
     """colour outside the photograph; mean = the normalisation's mean"""
     test_multiple: int = 32
     """[pixels] image view, in a test: canvas sides are padded to a multiple of it"""
+    test_place: Literal["corner", "centre"] = "corner"
+    """image view, in a test: where the photograph lies on its canvas; centre = all scales share one centre"""
     test_scales: tuple[float, ...] = (1.0,)
-    """[factor] one warp of the photograph per scale in a test"""
+    """[factor] one warp of the photograph per scale in a test; 1.0 comes first"""
     masks: Literal["none", "stride4", "full"] = "none"
-    """instance, crowd and unlabelled masks to ship"""
+    """instance masks to ship; crowd, unlabelled and photograph masks come with them"""
+    regions: bool = False
+    """ship the crowd, unlabelled and photograph masks (stride 4) without instance masks"""
 
     augment: Augment = Augment()
     """augmentation of training"""
@@ -300,6 +314,19 @@ class Test:
     """[score] person view: instance score = box score x mean of joint scores above this | COCO top-down convention"""
     max_people: int = 20
     """[people per image] maxDets of COCO's evaluation"""
+    subsets: Literal["none", "crowd_index", "iou_bins"] = "none"
+    """image subsets with an AP of their own; crowd_index = AP_E, AP_M, AP_H below 0.2, from 0.2 and 0.8 on (COCO's
+    numbers by size are left out), iou_bins = AP_IoU50_60 ... and AP_IoU50_up ... (at least 0.5) | CrowdPose's
+    evaluation; PINet Fig. 5"""
+    iou_reduce: Literal["mean", "max"] = "mean"
+    """iou_bins: overlap of an image = mean or largest of its people's largest box IoU with another person | PINet
+    Fig. 5 says average; max is OPEC-Net's"""
+    iou_edges: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    """[IoU] edges of the bins; a bin holds its lower edge | PINet Fig. 5"""
+    max_masks: int = 100
+    """[people per image] maxDets of mask AP, which is evaluated where a method gives masks and the data have them"""
+    mask_people: Literal["all", "labelled"] = "all"
+    """people of mask AP; labelled = those without labelled joints are ignored like crowd regions | COCO has all"""
     save_pictures: int = 8
     """[images] drawn predictions per evaluation"""
 

@@ -14,11 +14,10 @@ import numpy as np
 from repose.config import ExperimentBase
 from repose.data.boxes import box_file, digest
 from repose.data.cache import size_problem
-from repose.data.coco import joint_mismatch, load_json, person_category
+from repose.data.coco import coco_dict, joint_mismatch, load_json, person_category, wrong_limbs
 from repose.data.images import decode, exif_turns, probe
 from repose.data.roots import data_file, find_root
-from repose.errors import UserError
-from repose.skeleton import Skeleton
+from repose.skeleton import CROWDPOSE14, Skeleton
 
 _SHOWN = 20
 """Lines per kind of problem and file; the rest is counted."""
@@ -47,12 +46,11 @@ def check(cfg: ExperimentBase, decode_images: bool = True) -> list[str]:
         if split == "train" and not (root / name).is_file():
             lines.append(f"train: no file {root / name}; only evaluations can run")
             continue
-        content = load_json(data_file(root, name, f"data.{split}_json", data))
-        if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-            raise UserError(f"{root / name}: not a COCO annotation file (a dict with `images` and `annotations`)")
+        file = data_file(root, name, f"data.{split}_json", data)
+        content = coco_dict(load_json(file), file, split == "train" or data.val_labelled)
         contents[split] = content
         lines += check_annotations(content, split, skeleton, data.oks_area)
-        lines += check_images(content, split, root / folder, decode_images)
+        lines += check_images(content, split, root / folder, decode_images, data.swapped_size == "photograph")
         seen[split] = _files(content, root / folder)
     if "train" in seen:
         lines += _duplicates(seen["train"], seen["val"])
@@ -60,6 +58,57 @@ def check(cfg: ExperimentBase, decode_images: bool = True) -> list[str]:
     if boxes is not None:
         lines += check_results(load_json(boxes), boxes, contents["val"])
     return lines
+
+
+def notes(cfg: ExperimentBase) -> list[str]:
+    """What is unusual in the annotation files and handled, one line each: nothing to do, but good to know.
+
+    Args:
+        cfg: the experiment.
+
+    Raises:
+        UserError: as `check`.
+    """
+    data, skeleton = cfg.data, cfg.joint_set()
+    root = find_root(data, skeleton)
+    lines = []
+    for split, name in (("train", data.train_json), ("val", data.val_json)):
+        file = root / name
+        if file.is_file():
+            content = coco_dict(load_json(file), file, split == "train" or data.val_labelled)
+            lines += [f"{split}: {line}" for line in _notes(content, skeleton)]
+            if data.masks != "none" and not any(a.get("segmentation") for a in content["annotations"]):
+                lines.append(f"{split}: nobody has a segmentation, so all masks of data.masks={data.masks} are empty")
+    return lines
+
+
+def _notes(content: dict[str, Any], skeleton: Skeleton) -> Iterator[str]:
+    category = person_category(content)
+    wrong = wrong_limbs(category, skeleton)
+    if wrong:
+        yield f"category {category.get('id')}: {wrong}"
+    images, people = content["images"], content["annotations"]
+    if _counts_limbs(skeleton):
+        fewer = sum(
+            a.get("num_keypoints", n) < n
+            for a, n in ((a, sum(v > 0 for v in a["keypoints"][2::3])) for a in people if a.get("keypoints"))
+        )
+        if fewer:
+            yield (
+                f"{fewer} people have fewer num_keypoints than joints with v > 0: it counts the limbs' joints alone, "
+                "and an evaluation ignores people with 0 (CrowdPose's protocol)"
+            )
+        without = sum("crowdIndex" not in image for image in images)
+        if people and without:
+            yield f"{without} of {len(images)} images have no crowdIndex: no AP by crowding (easy, medium, hard)"
+    with_people = {a.get("image_id") for a in people}
+    empty = sum(image.get("id") not in with_people for image in images)
+    if people and empty:
+        yield f"{empty} of {len(images)} images have nobody in them; they are evaluated, not trained on"
+
+
+def _counts_limbs(skeleton: Skeleton) -> bool:
+    return skeleton.joints == CROWDPOSE14.joints
 
 
 def _optional(name: str | None, root: Path) -> Path | None:
@@ -183,7 +232,9 @@ def _keypoints(
             if not (-1 <= x <= width and -1 <= y <= height):
                 yield "joint outside", f"{name} at ({x:g}, {y:g}) is outside the image of {width}x{height}"
     stated = annotation.get("num_keypoints")
-    if stated is not None and stated != labelled:
+    # CrowdPose's num_keypoints leaves out head and neck, its two last joints; both counts are sound there.
+    limbs = sum(v > 0 for v in keypoints[2 : 3 * (skeleton.k - 2) : 3]) if _counts_limbs(skeleton) else labelled
+    if stated is not None and stated not in (labelled, limbs):
         yield "num_keypoints", f"num_keypoints is {stated}, but {labelled} joints have v > 0"
 
 
@@ -207,8 +258,10 @@ def _segmentation(annotation: dict[str, Any], size: tuple[float, float] | None) 
             yield "polygon", "a polygon needs at least 3 points (6 numbers)"
 
 
-def check_images(content: dict[str, Any], split: str, folder: Path, decode_images: bool) -> list[str]:
-    """Check that every image is there, whole, and of the size that the json states."""
+def check_images(
+    content: dict[str, Any], split: str, folder: Path, decode_images: bool, unswap: bool = False
+) -> list[str]:
+    """Check that every image is there, whole, and of the size that the json states (or, `unswap`, its mirror)."""
     lines = _Lines(split)
     if not folder.is_dir():
         return [f"{split}: no folder {folder} with the images"]
@@ -219,9 +272,12 @@ def check_images(content: dict[str, Any], split: str, folder: Path, decode_image
         stated = (image.get("width"), image.get("height"))
         if isinstance(found, str):
             return found
-        if found == stated:
+        if found == stated or (unswap and found == stated[::-1]):
             return None
-        return size_problem(found, stated) + ("; the file has an EXIF orientation" if exif_turns(file) else "")  # type: ignore[arg-type]
+        line = size_problem(found, stated)  # type: ignore[arg-type]
+        if exif_turns(file):
+            return f"{line}; the file has an EXIF orientation"
+        return f"{line}; data.swapped_size=photograph takes this size" if found == stated[::-1] else line
 
     with ThreadPoolExecutor(8) as pool:
         for image, wrong in zip(content["images"], pool.map(one, content["images"]), strict=True):

@@ -55,11 +55,12 @@ class Annotations:
     Attributes:
         file: the json.
         folder: the images' folder.
-        category: the person category as in the file.
+        category: the person category as in the file; its `skeleton` is the joint set's where the file's names joints
+            that are not there (CrowdPose's is COCO's).
         image_id_I: int64.
         image_name_I: file names below `folder`.
         image_wh_I2: int64, width and height that the json states.
-        image_extra_I: other image fields that evaluations need (crowdIndex), by image row.
+        image_extra_I: other image fields that evaluations need (crowdIndex, max_iou), by image row.
         first_I: image i has annotation rows [first_I[i], first_I[i + 1]).
         ann_id_A: int64.
         image_A: int64, image row.
@@ -70,6 +71,8 @@ class Annotations:
         labelled_A: int64, joints with v > 0; training uses this one.
         crowd_A: bool, iscrowd.
         segments: polygons and run-length encodings.
+        max_iou_A: float64, largest box IoU with another person of the image as the file states it (OCHuman); nan where
+            it does not.
     """
 
     file: Path
@@ -89,6 +92,7 @@ class Annotations:
     labelled_A: np.ndarray
     crowd_A: np.ndarray
     segments: Segments
+    max_iou_A: np.ndarray
 
     @property
     def images(self) -> int:
@@ -119,8 +123,23 @@ class Annotations:
             return np.zeros((height, width), np.uint8)
         return rle.decode(rle.merge(rle.frPyObjects(rings, height, width)))  # type: ignore[arg-type]
 
-    def ground_truth(self, images: Sequence[int] | None = None) -> dict[str, Any]:
-        """COCO-format dict of (some) image rows in the file's own coordinates, `area` as `data.oks_area` says."""
+    def segmentation(self, row: int) -> Any:
+        """COCO polygons or run lengths of an annotation, in the file's own coordinates; None without either."""
+        if row in self.segments.rle_A:
+            return self.segments.rle_A[row]
+        a, b = self.segments.first_ring_A[row], self.segments.first_ring_A[row + 1]
+        edges = self.segments.ring_first_R[a : b + 1]
+        points = (self.segments.point_S2[s:e].astype(np.float64) + EDGE for s, e in pairwise(edges.tolist()))
+        rings = [np.round(ring, 3).ravel().tolist() for ring in points]  # the file's own decimals, from float32
+        return rings or None
+
+    def ground_truth(self, images: Sequence[int] | None = None, masks: bool = False) -> dict[str, Any]:
+        """COCO-format dict of (some) image rows in the file's own coordinates, `area` as `data.oks_area` says.
+
+        Args:
+            images: image rows; None for all.
+            masks: with the `segmentation` of annotations that have one.
+        """
         keep = range(self.images) if images is None else images
         box_A4 = box_to_edges(self.box_A4)
         annotations = [
@@ -133,6 +152,8 @@ class Annotations:
                 "area": float(self.area_A[a]),
                 "iscrowd": int(self.crowd_A[a]),
                 "bbox": box_A4[a].tolist(),
+                **({"max_iou": float(self.max_iou_A[a])} if np.isfinite(self.max_iou_A[a]) else {}),
+                **({"segmentation": outline} if masks and (outline := self.segmentation(a)) else {}),
             }
             for i in keep
             for a in self.rows(i)
@@ -154,8 +175,17 @@ class Annotations:
         }
 
 
+_IMAGE_EXTRA = ("crowdIndex", "max_iou")
+"""Image fields beyond COCO's that evaluations split by: CrowdPose's and OCHuman's."""
+
+
 def read(
-    json_path: Path, image_dir: Path, skeleton: Skeleton, oks_area: str = "annotation", limit: int | None = None
+    json_path: Path,
+    image_dir: Path,
+    skeleton: Skeleton,
+    oks_area: str = "annotation",
+    limit: int | None = None,
+    labelled: bool = True,
 ) -> Annotations:
     """Read a COCO-format file.
 
@@ -165,13 +195,12 @@ def read(
         skeleton: joint set that the annotations must have.
         oks_area: `annotation` (the file's `area`, a missing one is an error) or `box*0.53`.
         limit: take the first n images only.
+        labelled: False for a list of images alone (COCO's image_info_test-dev2017.json).
 
     Raises:
         UserError: not a COCO file, keypoints of another skeleton, or areas missing.
     """
-    content = load_json(json_path)
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-        raise UserError(f"{json_path}: not a COCO annotation file (a dict with `images` and `annotations`)")
+    content = coco_dict(load_json(json_path), json_path, labelled)
     try:
         return _compact(content, json_path, image_dir, skeleton, oks_area, limit)
     except (KeyError, TypeError) as error:
@@ -179,6 +208,28 @@ def read(
             f"{json_path}: an image or annotation is malformed ({type(error).__name__}: {error}); "
             "`repose data check` names it"
         ) from error
+
+
+def coco_dict(content: Any, file: Path, labelled: bool = True) -> dict[str, Any]:
+    """The parsed file if it is a COCO annotation file; with `labelled` False its images alone, without people.
+
+    Raises:
+        UserError: it is something else; of well-known other files it says which, and what to do.
+    """
+    if isinstance(content, dict) and "images" in content:
+        if not labelled:
+            return {**content, "annotations": []}
+        if "annotations" in content:
+            return content
+        if "keypoint_visible" in content:
+            raise UserError(
+                f"{file}: OCHuman's own format; run `repose data convert {file}` for COCO-format files of it"
+            )
+        raise UserError(
+            f"{file}: lists images but has no `annotations`; for a test set without public labels set "
+            "data.val_labelled=false"
+        )
+    raise UserError(f"{file}: not a COCO annotation file (a dict with `images` and `annotations`)")
 
 
 def load_json(file: Path) -> Any:
@@ -248,11 +299,13 @@ def _compact(
     return Annotations(
         file=file,
         folder=folder,
-        category=category,
+        category=_with_limbs(category, skeleton),
         image_id_I=np.array([int(image["id"]) for image in images], np.int64),
         image_name_I=[image["file_name"] for image in images],
         image_wh_I2=np.array([(image["width"], image["height"]) for image in images], np.int64).reshape(-1, 2),
-        image_extra_I={i: {"crowdIndex": m["crowdIndex"]} for i, m in enumerate(images) if "crowdIndex" in m},
+        image_extra_I={
+            i: extra for i, m in enumerate(images) if (extra := {key: m[key] for key in _IMAGE_EXTRA if key in m})
+        },
         first_I=np.searchsorted(image_A, np.arange(len(images) + 1)),
         ann_id_A=np.array([int(a["id"]) for a in rows], np.int64),
         image_A=image_A,
@@ -265,6 +318,24 @@ def _compact(
         labelled_A=labelled_A,
         crowd_A=np.fromiter((bool(a.get("iscrowd", 0)) for a in rows), bool, count),
         segments=_segments(rows),
+        max_iou_A=np.array([a.get("max_iou", math.nan) for a in rows], np.float64),
+    )
+
+
+def _with_limbs(category: dict[str, Any], skeleton: Skeleton) -> dict[str, Any]:
+    if not wrong_limbs(category, skeleton):
+        return category
+    return {**category, "skeleton": [[a + 1, b + 1] for a, b in skeleton.limb_index]}
+
+
+def wrong_limbs(category: dict[str, Any], skeleton: Skeleton) -> str | None:
+    """One line if the category's `skeleton` names joints that are not there (they are counted from 1), else None."""
+    highest = max((int(joint) for limb in category.get("skeleton") or [] for joint in limb), default=0)
+    if highest <= skeleton.k:
+        return None
+    return (
+        f"`skeleton` names joint {highest} of {skeleton.k}, so it is another joint set's (CrowdPose's files have "
+        f"COCO's); the limbs of skeleton {skeleton.name!r} are used"
     )
 
 
@@ -315,6 +386,20 @@ def _segments(rows: list[dict[str, Any]]) -> Segments:
         first_ring.append(len(ring_first) - 1)
     point_S2 = (np.array(flat, np.float64).reshape(-1, 2) - EDGE).astype(np.float32)
     return Segments(point_S2, np.array(ring_first, np.int64), np.array(first_ring, np.int64), codes)
+
+
+def encode_rings(
+    outer: Sequence[Sequence[float]], inner: Sequence[Sequence[float]], width: int, height: int
+) -> dict[str, Any]:
+    """Compressed RLE of polygons (x, y, x, y, ...; edges) with holes, as COCO files of masks have it."""
+    mask_HW = np.zeros((height, width), np.uint8)
+    for rings, value in ((outer, 1), (inner, 0)):
+        if len(rings):
+            mask_HW[rle.decode(rle.merge(rle.frPyObjects([list(r) for r in rings], height, width))) > 0] = value  # type: ignore[arg-type]
+    code = rle.encode(np.asfortranarray(mask_HW))
+    counts = code["counts"]
+    text = counts.decode("ascii") if isinstance(counts, bytes) else counts
+    return {"size": [height, width], "counts": text}
 
 
 def result_box(result: dict[str, Any]) -> list[float] | None:

@@ -21,7 +21,7 @@ from repose.config import ExperimentBase
 from repose.data.boxes import box_file, box_source, digest, ground_truth_boxes, read_boxes
 from repose.data.cache import open_cache
 from repose.data.coco import Annotations, read
-from repose.data.dataset import TestSet, TrainSet
+from repose.data.dataset import TestSet, TrainSet, trainable
 from repose.data.photographs import Photographs
 from repose.data.roots import data_file, find_root
 from repose.data.sampler import TestBatches, TrainSampler, device_batch
@@ -70,12 +70,17 @@ class PoseDataModule(LightningDataModule):
         if self._val is None:
             data = self.cfg.data
             file = data_file(self.root, data.val_json, "data.val_json", data)
-            self._val = read(file, self.root / data.val_images, self.skeleton, data.oks_area, data.limit_val)
+            folder, labelled = self.root / data.val_images, data.val_labelled
+            self._val = read(file, folder, self.skeleton, data.oks_area, data.limit_val, labelled)
         return self._val
 
-    def ground_truth(self) -> dict[str, Any]:
-        """COCO-format dict of the evaluated images, unreadable ones too: their people count as missed."""
-        return self.val_annotations.ground_truth()
+    def ground_truth(self, masks: bool = False) -> dict[str, Any]:
+        """COCO-format dict of the evaluated images, unreadable ones too: their people count as missed.
+
+        Args:
+            masks: with the people's `segmentation`.
+        """
+        return self.val_annotations.ground_truth(masks=masks)
 
     def fingerprint(self) -> str:
         """Hash of the annotation files and the box file: what the data of a result are, 16 hexadecimal digits."""
@@ -135,6 +140,10 @@ class PoseDataModule(LightningDataModule):
         photographs = self._look(annotations, np.arange(annotations.images))
         boxes = None
         if data.view == "person":
+            if data.boxes == "gt" and not data.val_labelled:
+                raise UserError(
+                    f"data.boxes=gt: {annotations.file.name} has no people to take boxes of; use data.boxes=detections"
+                )
             boxes = read_boxes(data, self.root, annotations)
             if boxes.file is not None and boxes.n == 0:
                 _say(f"boxes: {boxes.file} has no person box of the evaluated images, so nobody is found: AP 0")
@@ -153,10 +162,15 @@ class PoseDataModule(LightningDataModule):
         data = self.cfg.data
         file = data_file(self.root, data.train_json, "data.train_json", data)
         annotations = read(file, self.root / data.train_images, self.skeleton, data.oks_area, data.limit_train)
-        used = ~annotations.crowd_A & (annotations.labelled_A >= max(data.min_keypoints, 1))
-        images = np.unique(annotations.image_A[used])
+        _, images = trainable(annotations, data)
         if len(images) == 0:
-            raise UserError(f"{file}: nobody with at least data.min_keypoints={data.min_keypoints} labelled joints")
+            more = f" in images with data.min_image_keypoints={data.min_image_keypoints}"
+            raise UserError(
+                f"{file}: nobody with at least data.min_keypoints={data.min_keypoints} labelled joints"
+                + (more if data.min_image_keypoints else "")
+            )
+        if data.masks != "none" and not any(annotations.has_mask(a) for a in range(len(annotations.ann_id_A))):
+            _say(f"data: data.masks={data.masks}, but nobody in {file.name} has a segmentation: all masks are empty")
         photographs = self._look(annotations, images)
         photographs.use(open_cache(data, self.root, annotations, images))
         self._tell(photographs, "not trained on")
@@ -170,7 +184,12 @@ class PoseDataModule(LightningDataModule):
             hint = self.cfg.data.download or "the images"
             raise UserError(f"{annotations.folder}: no such folder; needed there: {hint}")
         photographs = Photographs(annotations)
-        photographs.look(images)
+        swapped = photographs.look(images, unswap=self.cfg.data.swapped_size == "photograph")
+        if swapped:
+            _say(
+                f"data: {annotations.file.name} has width and height swapped for {swapped} of {len(images)} images; "
+                "the photographs' own sizes are used"
+            )
         self._photographs.append(photographs)
         return photographs
 

@@ -17,10 +17,11 @@ from torch.utils.data import Dataset
 
 from repose.config import Augment, Data
 from repose.data.boxes import Boxes
-from repose.data.people import MASK_STRIDE, gather, instance_masks, region_masks
+from repose.data.coco import Annotations
+from repose.data.people import MASK_STRIDE, gather, inside_masks, instance_masks, region_masks
 from repose.data.photographs import Photographs
 from repose.data.transforms import Photometric, sample_draws
-from repose.data.views import Crop, ImageView, PersonView
+from repose.data.views import Canvas, Crop, ImageView, PersonView
 from repose.errors import UserError
 from repose.geometry import EDGE
 from repose.skeleton import Skeleton
@@ -52,11 +53,12 @@ class Cut:
         box_4: the box that is cropped, photograph pixels.
         score: of that box.
         subject: annotation id or box row; -1 in the image view.
-        valid_wh: part of the input that the photograph can cover.
+        valid_wh: size of the part of the input that the photograph can cover.
         seed: for draws on the device.
         epoch: of the sampler.
         uniform: the sample's draws.
         stage: photometric augmentation, None in a test.
+        origin: upper left corner of that part.
     """
 
     image: int
@@ -70,6 +72,7 @@ class Cut:
     epoch: int
     uniform: Sequence[float]
     stage: Stage | None
+    origin: tuple[int, int] = (0, 0)
 
 
 class _PoseDataset(Dataset[Any]):
@@ -111,14 +114,15 @@ class _PoseDataset(Dataset[Any]):
             data.min_keypoints,
             drop_outside=data.view == "image",
         )
-        crowd = unlabelled = None
+        crowd = unlabelled = inside = None
+        if data.masks != "none" or data.regions:
+            images = [c.image for c in cuts]
+            crowd, unlabelled = region_masks(self.annotations, images, matrix_B23, wh, data.min_keypoints)
+            inside = inside_masks(self.annotations, images, matrix_B23, wh)
         if data.masks != "none":
             stride = MASK_STRIDE if data.masks == "stride4" else 1
             mask = instance_masks(self.annotations, row_N, people.owner_N, matrix_B23, wh, stride)
             people = replace(people, mask_NHW=mask)
-            crowd, unlabelled = region_masks(
-                self.annotations, [c.image for c in cuts], matrix_B23, wh, data.min_keypoints
-            )
         return Batch(
             image_B3HW=image_B3HW,
             valid_size_B2=torch.tensor([c.valid_wh for c in cuts], dtype=torch.int64).reshape(-1, 2),
@@ -132,6 +136,8 @@ class _PoseDataset(Dataset[Any]):
             crowd_B1HW=crowd,
             unlabelled_B1HW=unlabelled,
             epoch_B=torch.tensor([c.epoch for c in cuts], dtype=torch.int64),
+            valid_origin_B2=torch.tensor([c.origin for c in cuts], dtype=torch.int64).reshape(-1, 2),
+            inside_B1HW=inside,
         )
 
     def _draw(self, photograph: np.ndarray, matrix_23: np.ndarray, cut: Cut, out_3HW: np.ndarray) -> None:
@@ -163,6 +169,28 @@ class _PoseDataset(Dataset[Any]):
         return rows[~self.annotations.crowd_A[rows]]
 
 
+def trainable(annotations: Annotations, data: Data) -> tuple[np.ndarray, np.ndarray]:
+    """Who and what is trained on.
+
+    Args:
+        annotations: of the training split.
+        data: person view: people with `min_keypoints` labelled joints. Image view: `train_on` and
+            `min_image_keypoints` choose photographs.
+
+    Returns:
+        bool per annotation (people, never crowds), and the image rows that are used, ascending.
+    """
+    usable_A = ~annotations.crowd_A & (annotations.labelled_A >= max(data.min_keypoints, 1))
+    if data.view == "person":
+        return usable_A, np.unique(annotations.image_A[usable_A])
+    # A photograph without a pose still teaches a detector, or heatmaps, what is no person.
+    images = np.unique(annotations.image_A if data.train_on == "annotated" else annotations.image_A[usable_A])
+    if data.min_image_keypoints > 0:
+        joints_I = np.bincount(annotations.image_A, annotations.num_keypoints_A, annotations.images)
+        images = images[joints_I[images] >= data.min_image_keypoints]
+    return usable_A, images
+
+
 class TrainSet(_PoseDataset):
     """Training samples: people (person view) or images (image view), augmented by (seed, epoch, index).
 
@@ -182,11 +210,9 @@ class TrainSet(_PoseDataset):
         if data.augment_final is not None:
             self.final = Stage(data.augment_final, Photometric(data.augment_final))
             self.final_epoch = epochs - round(data.final_share * epochs)
-        annotations = self.annotations
-        usable_A = ~annotations.crowd_A & (annotations.labelled_A >= max(data.min_keypoints, 1))
-        usable_A &= np.isin(annotations.image_A, images)
-        # In the image view an image without a usable person teaches nothing about poses, in both views it is left out.
-        self.sample_S = np.flatnonzero(usable_A) if data.view == "person" else np.unique(annotations.image_A[usable_A])
+        usable_A, rows = trainable(self.annotations, data)
+        usable_A &= np.isin(self.annotations.image_A, images)
+        self.sample_S = np.flatnonzero(usable_A) if data.view == "person" else rows[np.isin(rows, images)]
 
     def __len__(self) -> int:
         return len(self.sample_S)
@@ -216,11 +242,12 @@ class TrainSet(_PoseDataset):
                 f"{self.annotations.path(cut.image)}: {self.photographs.known.get(cut.image, 'unreadable')}"
             )
         if isinstance(self.view, PersonView):
-            crop, valid, wh = self.view.plain(np.asarray(cut.box_4)), self.out_wh, self.out_wh
+            crop, canvas = self.view.plain(np.asarray(cut.box_4)), Canvas(self.out_wh, (0, 0), self.out_wh)
         else:
             width, height = self.annotations.image_wh_I2[cut.image].tolist()
-            crop, wh, valid = self.view.plain((width, height))
-        return self._batch([replace(cut, crop=crop, valid_wh=valid, stage=None)], [pixels], wh)
+            crop, canvas = self.view.plain((width, height))
+        plain = replace(cut, crop=crop, valid_wh=canvas.valid_wh, origin=canvas.origin, stage=None)
+        return self._batch([plain], [pixels], canvas.wh)
 
     def cut(self, key: Key) -> Cut:
         """What is cut for a key, before any pixel is read."""
@@ -328,7 +355,7 @@ class TestSet(_PoseDataset):
         if isinstance(self.view, PersonView):
             return ()
         width, height = self.annotations.image_wh_I2[self.image_S[index]].tolist()
-        return tuple(self.view.canvas((width, height), zoom)[0] for zoom in self.data.test_scales)
+        return tuple(self.view.canvas_wh((width, height), zoom) for zoom in self.data.test_scales)
 
     def _cut(self, epoch: int, index: int, zoom: float) -> tuple[Cut, tuple[int, int]]:
         _, seed = sample_draws(self.seed, epoch, index)
@@ -336,11 +363,12 @@ class TestSet(_PoseDataset):
         if isinstance(self.view, PersonView):
             assert self.boxes is not None
             box_4, row = self.boxes.box_M4[index], int(self.boxes.row_M[index])
-            crop, wh, valid = self.view.plain(box_4, zoom), self.out_wh, self.out_wh
+            crop, canvas = self.view.plain(box_4, zoom), Canvas(self.out_wh, (0, 0), self.out_wh)
             rows = np.array([row] if row >= 0 else [], np.int64)
             score, subject = float(self.boxes.score_M[index]), int(self.boxes.subject_M[index])
         else:
             width, height = self.annotations.image_wh_I2[image].tolist()
-            crop, wh, valid = self.view.plain((width, height), zoom)
+            crop, canvas = self.view.plain((width, height), zoom)
             box_4, rows, score, subject = self._whole(image), self._people(image), 1.0, -1
-        return Cut(image, crop, rows, box_4, score, subject, valid, seed, epoch, (), None), wh
+        cut = Cut(image, crop, rows, box_4, score, subject, canvas.valid_wh, seed, epoch, (), None, canvas.origin)
+        return cut, canvas.wh

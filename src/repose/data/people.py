@@ -51,7 +51,7 @@ def gather(
         row_N, owner_N, matrix_N23 = row_N[kept], owner_N[kept], matrix_N23[kept]
         corner_N42, fraction_N, box_img_N4 = corner_N42[kept], fraction_N[kept], box_img_N4[kept]
 
-    joint_NK3 = _joints(annotations.joint_AK3[row_N], matrix_N23, mirrored_B[owner_N], input_wh, flip_index)
+    joint_NK3, given_NK = _joints(annotations.joint_AK3[row_N], matrix_N23, mirrored_B[owner_N], input_wh, flip_index)
     labelled_N = (joint_NK3[..., 2] > 0).any(axis=1) & (annotations.labelled_A[row_N] >= min_keypoints)
     box_N4 = _boxes(annotations, row_N, corner_N42, matrix_N23, input_wh)
     people = People(
@@ -63,6 +63,7 @@ def gather(
         box_img_N4=torch.from_numpy(box_img_N4.astype(np.float32)),
         area_N=torch.from_numpy(annotations.area_A[row_N].astype(np.float32)),
         labelled_N=torch.from_numpy(labelled_N),
+        given_NK=torch.from_numpy(given_NK),
     )
     return people, row_N
 
@@ -77,16 +78,18 @@ def _joints(
     mirrored_N: np.ndarray,
     input_wh: tuple[int, int],
     flip_index: np.ndarray,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     point_NK2, v_NK = _map(joint_NK3[..., :2], matrix_N23), joint_NK3[..., 2]
     high = np.array(input_wh) - EDGE
     inside_NK = ((point_NK2 >= -EDGE) & (point_NK2 <= high)).all(axis=-1)
+    given_NK = v_NK > 0
     # Joints that are not labelled have no position at all (COCO writes 0, 0); those outside keep theirs, with v = 0.
-    point_NK2 = np.where((v_NK > 0)[..., None], point_NK2, 0.0)
+    point_NK2 = np.where(given_NK[..., None], point_NK2, 0.0)
     out = np.concatenate([point_NK2, (v_NK * inside_NK)[..., None]], axis=-1)
     if mirrored_N.any():
         out[mirrored_N] = out[mirrored_N][:, flip_index]
-    return out
+        given_NK[mirrored_N] = given_NK[mirrored_N][:, flip_index]
+    return out, given_NK
 
 
 def _visible(corner_N42: np.ndarray, input_wh: tuple[int, int]) -> np.ndarray:
@@ -179,6 +182,19 @@ def region_masks(
             region = annotations.mask(row) if annotations.has_mask(row) else _filled_box(annotations, row)
             np.maximum(target[b, 0], warp_mask(region, matrix_B23[b], input_wh, MASK_STRIDE), out=target[b, 0])
     return torch.from_numpy(crowd), torch.from_numpy(unlabelled)
+
+
+def inside_masks(
+    annotations: Annotations, images: list[int], matrix_B23: np.ndarray, input_wh: tuple[int, int]
+) -> Tensor:
+    """(B, 1, H, W) uint8 at stride 4: 1 in cells whose middle lies on the photograph, 0 beyond its edges."""
+    height, width = -(-input_wh[1] // MASK_STRIDE), -(-input_wh[0] // MASK_STRIDE)
+    inside = np.zeros((len(images), 1, height, width), np.uint8)
+    for b, image in enumerate(images):
+        photograph_wh = annotations.image_wh_I2[image].tolist()
+        whole = np.ones((photograph_wh[1], photograph_wh[0]), np.uint8)
+        inside[b, 0] = warp_mask(whole, matrix_B23[b], input_wh, MASK_STRIDE)
+    return torch.from_numpy(inside)
 
 
 def _filled_box(annotations: Annotations, row: int) -> np.ndarray:

@@ -71,23 +71,31 @@ class Photographs:
         self._last = (image, got)
         return got
 
-    def look(self, images: np.ndarray) -> None:
+    def look(self, images: np.ndarray, unswap: bool = False) -> int:
         """Look at the headers and ends of files; missing and truncated ones are marked.
 
         Args:
             images: image rows.
+            unswap: where the json has width and height swapped, the photograph's size replaces it (in
+                `annotations.image_wh_I2`); all files are looked at then.
+
+        Returns:
+            number of images whose size was replaced.
 
         Raises:
             UserError: an image's size is not what the json states, so its labels cannot be right.
         """
-        chosen = images if len(images) <= PROBE_ALL else images[:: max(1, 5 * len(images) // PROBE_ALL)]
+        chosen = images if unswap or len(images) <= PROBE_ALL else images[:: max(1, 5 * len(images) // PROBE_ALL)]
         with ThreadPoolExecutor(8) as pool:
             found = list(pool.map(lambda i: probe(self.annotations.path(i)), chosen.tolist()))
-        differing = []
+        differing, swapped = [], 0
         for image, got in zip(chosen.tolist(), found, strict=True):
             stated = self.annotations.image_wh_I2[image].tolist()
             if isinstance(got, str):
                 self.mark(image, got)
+            elif unswap and list(got) == stated[::-1] != stated:
+                self.annotations.image_wh_I2[image] = got
+                swapped += 1
             elif list(got) != stated:
                 differing.append((image, size_problem(got, (stated[0], stated[1]))))
         if differing:
@@ -97,8 +105,9 @@ class Photographs:
                 hint = "; its EXIF orientation turns it: annotate the pixels as stored, or turn the file"
             raise UserError(
                 f"{self.annotations.path(image)}: {what}{hint}; {len(differing)} of the {len(chosen)} images looked at "
-                f"differ, so these images do not belong to {self.annotations.file.name}"
+                f"differ, so these images do not belong to {self.annotations.file.name}{_swap_hint(differing)}"
             )
+        return swapped
 
     def bad(self) -> list[str]:
         """Names of the bad images and what is wrong with each, in file order."""
@@ -110,3 +119,9 @@ class Photographs:
                 self.known[image] = decoded if isinstance(decoded, str) else "is not readable or differs from the json"
             lines.append(f"{self.annotations.image_name_I[image]}: {self.known[image]}")
         return lines
+
+
+def _swap_hint(differing: list[tuple[int, str]]) -> str:
+    if not all("turned" in what for _, what in differing):
+        return ""
+    return "; or the json has width and height swapped (early CrowdPose files): data.swapped_size=photograph"

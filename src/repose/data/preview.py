@@ -1,7 +1,8 @@
 """`repose data preview`: a sheet of what the network will see, so that a wrong joint order or flip shows at a glance.
 
-One row per training sample: the photograph with its annotation, the input without augmentation, two augmented draws
-(one of each stage where there are two), and the mirrored input, in which left and right must have changed sides.
+One row per training sample: the photograph with its annotation and boxes, the input without augmentation, two augmented
+draws (one of each stage where there are two), and the mirrored input, in which left and right must have changed sides.
+In the image view the inputs have boxes too, a colour per person.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from repose import viz
 from repose.config import Augment, ExperimentBase
-from repose.data.coco import read
+from repose.data.coco import Annotations, read
 from repose.data.datamodule import PoseDataModule
 from repose.data.dataset import TrainSet
 from repose.data.photographs import Photographs
@@ -68,9 +69,9 @@ def preview(cfg: ExperimentBase, out: Path, n: int = 8, indices: list[int] | Non
         draws = [train.sample(index, epoch) for epoch in epochs]
         stages = ("augmented", "augmented, last epochs" if data.augment_final is not None else "augmented again")
         width, height = plain.input_wh
-        pictures += [_photograph(photographs, plain, skeleton), *(_input(b, skeleton) for b in (plain, *draws))]
-        pictures.append(_input(mirrored.sample(index), skeleton))
-        captions += [_title(plain), f"input, {width} x {height}", *stages, "mirrored"]
+        inputs, whole = (plain, *draws, mirrored.sample(index)), plain if data.view == "image" else None
+        pictures += [_photograph(photographs, plain, skeleton), *(_input(b, skeleton, whole) for b in inputs)]
+        captions += [_title(plain, annotations), f"input, {width} x {height}", *stages, "mirrored"]
     title = f"{data.name}: {len(train)} training samples, {data.view} view"
     sheet = viz.sheet(pictures, PANELS, captions, title, (_HEIGHT, _HEIGHT * 4 // 3), viz.legend())
     return write(out, sheet)
@@ -107,27 +108,42 @@ def _chosen(samples: int, n: int, indices: list[int] | None, name: str) -> list[
 
 
 def _photograph(photographs: Photographs, batch: Batch, skeleton: Skeleton) -> viz.Image:
-    """The photograph with the sample's people as the file annotates them, and their boxes."""
+    """The photograph with the sample's people as the file annotates them, and their boxes, one colour per person."""
     annotations = photographs.annotations
     row_N = np.flatnonzero(np.isin(annotations.ann_id_A, batch.people.ann_id_N.numpy()))
     pixels = photographs.read(int(annotations.image_A[row_N[0]]))
     assert pixels is not None  # the plain sample was cut from it
     large, affine = viz.enlarge(pixels, _HEIGHT)
     box_N4 = affine.points(annotations.box_A4[row_N].reshape(-1, 2, 2)).reshape(-1, 4)
-    drawn = viz.draw_boxes(large, box_N4, width=2.0)
+    drawn = viz.draw_boxes(large, box_N4, colours=_colours(annotations.ann_id_A[row_N], batch), width=2.0)
     return viz.draw_poses(drawn, viz.move(annotations.joint_AK3[row_N], affine), skeleton)
 
 
-def _input(batch: Batch, skeleton: Skeleton) -> viz.Image:
+def _colours(ann_id_N: np.ndarray, batch: Batch) -> list[viz.Colour]:
+    """Colours of people, the same in all pictures of an image."""
+    order = sorted(batch.people.ann_id_N.tolist())
+    return [viz.person_colour(order.index(i) if i in order else 0) for i in ann_id_N.tolist()]
+
+
+def _input(batch: Batch, skeleton: Skeleton, whole: Batch | None = None) -> viz.Image:
+    """An input with its joints. `whole`: image view, the batch that all of the image's people are in; adds boxes."""
     large, affine = viz.enlarge(batch.image_B3HW[0], 360)
+    people = batch.people
+    if whole is not None:
+        box_N4 = affine.points(people.box_N4.double().numpy().reshape(-1, 2, 2)).reshape(-1, 4)
+        large = viz.draw_boxes(large, box_N4, colours=_colours(people.ann_id_N.numpy(), whole), width=2.0)
     return viz.draw_poses(large, viz.move(batch.people.joint_NK3, affine), skeleton)
 
 
-def _title(batch: Batch) -> str:
+def _title(batch: Batch, annotations: Annotations) -> str:
     image, subject = int(batch.image_id_B[0]), int(batch.subject_id_B[0])
     if subject >= 0:
         return f"image {image}, annotation {subject}"
-    ids = batch.people.ann_id_N.tolist()
-    if len(ids) > 2:
-        return f"image {image}, {len(ids)} people"
-    return f"image {image}, annotation{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids))}"
+    extra = annotations.image_extra_I.get(int(np.flatnonzero(annotations.image_id_I == image)[0]), {})
+    crowding = [
+        f"{name} {extra[key]:.2f}"
+        for name, key in (("max IoU", "max_iou"), ("crowd index", "crowdIndex"))
+        if isinstance(extra.get(key), int | float)
+    ]
+    people = batch.people.n
+    return ", ".join([f"image {image}", *(crowding or [f"{people} {'person' if people == 1 else 'people'}"])])

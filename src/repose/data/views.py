@@ -39,6 +39,36 @@ class Crop:
         return crop_affine(self.centre_xy, self.size_wh, out_wh, self.rotation, self.mirrored)
 
 
+@dataclass(frozen=True)
+class Canvas:
+    """A test input of the image view.
+
+    Attributes:
+        wh: its size, pixels.
+        origin: first column and row that the photograph touches.
+        valid_wh: columns and rows that it touches; the rest is padding.
+    """
+
+    wh: tuple[int, int]
+    origin: tuple[int, int]
+    valid_wh: tuple[int, int]
+
+
+def check_scales(scales: Sequence[float]) -> None:
+    """Refuse test scales of which the first is not 1, the view that poses are decoded in.
+
+    Raises:
+        UserError: none, a second 1.0, one twice, or one that is not above 0.
+    """
+    if not scales or min(scales) <= 0 or not all(math.isfinite(s) for s in scales) or len(set(scales)) != len(scales):
+        raise UserError(f"data.test_scales={list(scales)}: give different scales above 0, [1.0] for one scale")
+    if scales[0] != 1:
+        ordered = [1.0, *(s for s in scales if s != 1)]
+        raise UserError(
+            f"data.test_scales={list(scales)}: the first one must be 1.0 (poses are decoded there): {ordered}"
+        )
+
+
 class PersonView:
     """Crops of one person each (`data.view: person`)."""
 
@@ -47,6 +77,7 @@ class PersonView:
             raise UserError(
                 "data.view=person crops boxes: data.base and data.centre must be box (or use data.view=image)"
             )
+        check_scales(data.test_scales)
         self.out_wh = (data.input_size[1], data.input_size[0])
         self.padding = data.padding
         self.halves: tuple[tuple[int, ...], ...] = ()
@@ -64,7 +95,8 @@ class PersonView:
     def augmented(self, box_4: np.ndarray, joint_K3: np.ndarray, augment: Augment, u: Sequence[float]) -> Crop:
         """A random crop: half body, shift, scale, rotation, flip (RTMPose's order; DRP-Net spec. §4).
 
-        The shift is in units of the padded box's (or half body's) longer side.
+        The shift is in units of the padded box's (or half body's) longer side, or with `shift_unit: base` of the
+        crop's shorter side.
         """
         half = self._half_body(joint_K3, augment, u)
         if half is None:
@@ -72,13 +104,12 @@ class PersonView:
             width, height = width * self.padding, height * self.padding
         else:
             (x, y), (width, height) = half
-        if u[Slot.SHIFT] < augment.shift.p:
-            side = max(width, height)
-            x += spread(augment.shift, u[Slot.SHIFT_X]) * side
-            y += spread(augment.shift, u[Slot.SHIFT_Y]) * side
+        longer = max(width, height)
         scale = drawn(augment.scale, u, Slot.SCALE, Slot.SCALE_VALUE, 1.0)
         width, height = self._grown(width, height)
-        return Crop((x, y), (width * scale, height * scale), _rotation(augment, u), u[Slot.FLIP] < augment.flip)
+        size = width * scale, height * scale
+        dx, dy = _shift(augment, u, longer, size)
+        return Crop((x + dx, y + dy), size, _rotation(augment, u), u[Slot.FLIP] < augment.flip)
 
     def _grown(self, width: float, height: float) -> tuple[float, float]:
         # Boxes of no extent exist in the wild; one pixel keeps the map invertible.
@@ -116,26 +147,54 @@ class ImageView:
         self.long = data.base == "long"
         self.person = data.centre == "person"
         self.multiple = data.test_multiple
+        self.centred = data.test_place == "centre"
+        check_scales(data.test_scales)
+        for zoom in data.test_scales if self.centred else ():
+            if not (zoom * self.multiple).is_integer():
+                raise UserError(
+                    f"data.test_scales: {zoom:g} x data.test_multiple={self.multiple} is no whole number of pixels, "
+                    "which data.test_place=centre needs"
+                )
 
     def scale(self, image_wh: tuple[int, int]) -> float:
         """Input pixels per photograph pixel at which the longer side fits the input, or the shorter one fills it."""
         ratios = self.out_wh[0] / image_wh[0], self.out_wh[1] / image_wh[1]
         return min(ratios) if self.long else max(ratios)
 
-    def canvas(self, image_wh: tuple[int, int], zoom: float = 1.0) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Test input of an image: size padded to `data.test_multiple`, and the part that the photograph covers."""
-        scale = self.scale(image_wh) * zoom
-        # The tiny slack keeps 512.0000001 from becoming 513 columns.
-        valid = tuple(max(1, math.ceil(side * scale - 1e-6)) for side in image_wh)
-        padded = tuple(-(-side // self.multiple) * self.multiple for side in valid)
-        return (padded[0], padded[1]), (valid[0], valid[1])
+    def canvas_wh(self, image_wh: tuple[int, int], zoom: float = 1.0) -> tuple[int, int]:
+        """Size of the test input: sides rounded up to multiples of `data.test_multiple`.
 
-    def plain(self, image_wh: tuple[int, int], zoom: float = 1.0) -> tuple[Crop, tuple[int, int], tuple[int, int]]:
-        """Crop, canvas and valid size of a test image: the photograph lies in the canvas's upper left corner."""
-        canvas, valid = self.canvas(image_wh, zoom)
+        With `data.test_place: centre` the canvas of a scale t is t times that of scale 1 (PINet spec. 7.1).
+        """
+        scale = self.scale(image_wh) * (1.0 if self.centred else zoom)
+        # The tiny slack keeps 512.0000001 from becoming 513 columns.
+        sides = (max(1, math.ceil(side * scale - 1e-6)) for side in image_wh)
+        width, height = (-(-side // self.multiple) * self.multiple for side in sides)
+        return (round(width * zoom), round(height * zoom)) if self.centred else (width, height)
+
+    def plain(self, image_wh: tuple[int, int], zoom: float = 1.0) -> tuple[Crop, Canvas]:
+        """Crop and canvas of a test image.
+
+        `data.test_place: corner`: the photograph's edges lie on the canvas's upper and left edges. `centre`: pixel
+        int(W / 2 + 0.5) of the photograph lies at W' / 2 of the canvas, for every scale, so that a pixel of scale t is
+        exactly t times the one of scale 1 (PINet spec. 7.1, 7.5; the half there rounds, it is no pixel's edge).
+        """
+        wh = self.canvas_wh(image_wh, zoom)
         scale = self.scale(image_wh) * zoom
-        width, height = canvas[0] / scale, canvas[1] / scale
-        return Crop((width / 2 - EDGE, height / 2 - EDGE), (width, height)), canvas, valid
+        size = wh[0] / scale, wh[1] / scale
+        if self.centred:
+            # The middle of an input is W' / 2 - EDGE; the crop's centre makes up for it.
+            x, y = ((side + 1) // 2 - EDGE / scale for side in image_wh)
+        else:
+            x, y = size[0] / 2 - EDGE, size[1] / 2 - EDGE
+        low_xy = [scale * (-EDGE - c) + side / 2 - EDGE for c, side in zip((x, y), wh, strict=True)]
+        first = [max(0, math.floor(low + EDGE + 1e-6)) for low in low_xy]
+        last = [
+            min(side, math.ceil(low + scale * photograph + EDGE - 1e-6))
+            for low, photograph, side in zip(low_xy, image_wh, wh, strict=True)
+        ]
+        valid_wh = (max(1, last[0] - first[0]), max(1, last[1] - first[1]))
+        return Crop((x, y), size), Canvas(wh, (first[0], first[1]), valid_wh)
 
     def augmented(self, image_wh: tuple[int, int], box_N4: np.ndarray, augment: Augment, u: Sequence[float]) -> Crop:
         """A random crop of the input's size.
@@ -149,13 +208,17 @@ class ImageView:
         x, y = image_wh[0] / 2 - EDGE, image_wh[1] / 2 - EDGE
         if self.person and len(box_N4):
             (x, y), _ = box_centre_size(box_N4[int(u[Slot.CENTRE] * len(box_N4))])
-        if u[Slot.SHIFT] < augment.shift.p:
-            side = max(image_wh)
-            x += spread(augment.shift, u[Slot.SHIFT_X]) * side
-            y += spread(augment.shift, u[Slot.SHIFT_Y]) * side
         factor = drawn(augment.scale, u, Slot.SCALE, Slot.SCALE_VALUE, 1.0) / self.scale(image_wh)
         size = self.out_wh[0] * factor, self.out_wh[1] * factor
-        return Crop((x, y), size, _rotation(augment, u), u[Slot.FLIP] < augment.flip)
+        dx, dy = _shift(augment, u, max(image_wh), size)
+        return Crop((x + dx, y + dy), size, _rotation(augment, u), u[Slot.FLIP] < augment.flip)
+
+
+def _shift(augment: Augment, u: Sequence[float], longer: float, crop_wh: tuple[float, float]) -> tuple[float, float]:
+    if u[Slot.SHIFT] >= augment.shift.p:
+        return 0.0, 0.0
+    side = longer if augment.shift_unit == "longer" else min(crop_wh)
+    return spread(augment.shift, u[Slot.SHIFT_X]) * side, spread(augment.shift, u[Slot.SHIFT_Y]) * side
 
 
 def _rotation(augment: Augment, u: Sequence[float]) -> float:

@@ -22,7 +22,7 @@ from repose.engine.evaluation import Evaluator, Scores
 from repose.engine.logging import MetricsFile, Wandb, say
 from repose.engine.module import PoseModule
 from repose.engine.optim import scaled_lr
-from repose.engine.rundir import BEST, LAST, PICTURES, PREDICTIONS, replace_by_link, write_json
+from repose.engine.rundir import BEST, LAST, MASKS, PICTURES, PREDICTIONS, replace_by_link, write_json
 from repose.engine.signals import Signals, Stopped
 
 
@@ -357,6 +357,8 @@ class Keeper(Callback):
         self._explained = scores.explanation
         if better:
             write_json(self.folder / PREDICTIONS, scores.results)
+            if scores.masks is not None:
+                write_json(self.folder / MASKS, scores.masks)
         write_pictures(scores, self.folder / PICTURES)
         self.recorder.file.write("test", scores.step, {"epoch": epoch, **scores.metrics})
         self.recorder.wandb.write(scores.step, scores.metrics)

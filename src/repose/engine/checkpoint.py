@@ -8,6 +8,7 @@ accumulate, world, metrics, evaluated_step, weights, hours, wandb_id}; `weights`
 from __future__ import annotations
 
 import errno
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
-from repose.config import SCHEMA, ExperimentBase, to_dict
+from repose.config import SCHEMA, ExperimentBase, leaves, parse_value, to_dict
 from repose.engine.logging import say
 from repose.engine.module import PoseModule
 from repose.engine.rundir import BEST, LAST, atomic
@@ -81,9 +82,7 @@ def read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
+            return _read_safetensors(path)
         value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
@@ -95,6 +94,26 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: holds a {type(value).__name__}, not a checkpoint")
     return value
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """Tensors by name; a file that `repose weights` wrote becomes a checkpoint by the note in its metadata."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            note = (file.metadata() or {}).get(KEY)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    return {"state_dict": tensors, KEY: json.loads(note)} if note else tensors
+
+
+def source_sha256(path: Path) -> str | None:
+    """Sum of the published file that a converted one (`repose weights`) was made of; None for other files."""
+    if path.suffix != ".safetensors":
+        return None
+    return read(path).get(KEY, {}).get("published", {}).get("source_sha256")
 
 
 def first_line(error: BaseException) -> str:
@@ -200,6 +219,11 @@ def load_weights(module: PoseModule, checkpoint: dict[str, Any], path: Path) -> 
     if wrong := first_mismatch(module.state_dict(), checkpoint["state_dict"]):
         raise UserError(f"{path}: does not fit this model: {wrong}; evaluate it with the settings it was trained with")
     module.load_state_dict(checkpoint["state_dict"])
+    values = dict(leaves(to_dict(module.cfg)))
+    for setting in checkpoint[KEY].get("published", {}).get("settings", []):
+        key, _, text = setting.partition("=")
+        if values.get(key) != parse_value(text):
+            say(f"{path}: these weights were trained with {setting}; this experiment has {key}={values.get(key)}")
 
 
 def init_from(module: PoseModule, path: Path) -> list[str]:

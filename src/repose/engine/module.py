@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from repose.config import ExperimentBase
 from repose.engine.optim import Schedule, build_optimizer, scaled_lr
+from repose.errors import UserError
 from repose.geometry import apply_affine, mirror
 from repose.skeleton import Skeleton
 from repose.types import Batch, Poses
@@ -51,14 +52,14 @@ class Evaluated:
         batch: view 0's batch, on the device.
         poses: one per batch element, input pixels, scores as the paper's `decode` gave them.
         poses_img: the same in photograph pixels, with the person view's instance scores.
-        area_B: areas for OKS-NMS, photograph pixels^2.
+        area_B: areas for OKS-NMS, photograph pixels^2: (B,) of the crops; image view: B tensors (N,), of each pose.
         sums: the paper's read-outs of this batch, name -> (sum, count).
     """
 
     batch: Batch
     poses: list[Poses]
     poses_img: list[Poses]
-    area_B: Tensor
+    area_B: Tensor | list[Tensor]
     sums: dict[str, tuple[Tensor, Tensor]]
 
 
@@ -155,6 +156,25 @@ class PoseModule(LightningModule, ABC):
         """Extra read-outs of a test batch: name -> (sum, count); reported is sum / count over all."""
         return {}
 
+    def oracle(self, batch: Batch) -> Any:
+        """Maps of a network without error for a test batch: the paper's own targets. Optional (`repose bench decode`).
+
+        Raises:
+            UserError: the paper has none.
+        """
+        raise UserError(f"{self.cfg.paper} has no oracle: its module does not say what a perfect network gives")
+
+    def people_of(self, maps: Any) -> list[Poses]:
+        """People of each image from `oracle`'s maps, without any network.
+
+        A paper whose `infer` reads poses from maps overrides it.
+        """
+        return self.decode(maps)
+
+    def pose_networks(self, maps: Any) -> dict[str, Callable[[], Any]]:
+        """Parts of the network that a test runs on poses, not on images, by name: each runs once on `maps`' poses."""
+        return {}
+
     # --- images -----------------------------------------------------------------------------------------------------
 
     @property
@@ -230,8 +250,11 @@ class PoseModule(LightningModule, ABC):
             if len(poses) != batch.b:
                 raise RuntimeError(f"decode gave {len(poses)} results for {batch.b} images")
             sums = self.read_outs(outputs, batch, poses)
-        scored = person_scores(poses, batch, self.cfg.test.joint_threshold) if self.cfg.data.view == "person" else poses
-        return Evaluated(batch, poses, to_photograph(scored, batch), crop_area(batch), sums)
+        person = self.cfg.data.view == "person"
+        scored = person_scores(poses, batch, self.cfg.test.joint_threshold) if person else poses
+        poses_img = to_photograph(scored, batch)
+        area = crop_area(batch) if person else [pose_area(pose) for pose in poses_img]
+        return Evaluated(batch, poses, poses_img, area, sums)
 
     def _evaluation_step(self, batches: list[Batch]) -> None:
         if batches[0].b == 0:  # a process that got no image of the evaluation
@@ -292,3 +315,11 @@ def crop_area(batch: Batch) -> Tensor:
     width, height = batch.input_wh
     m = batch.to_image_B23
     return (m[:, 0, 0] * m[:, 1, 1] - m[:, 0, 1] * m[:, 1, 0]).abs() * width * height
+
+
+def pose_area(pose: Poses) -> Tensor:
+    """Area of each pose, (N,): its box where `decode` gave one, else the extent of its joints (OKS-NMS, image view)."""
+    if pose.box_N4 is not None:
+        return (pose.box_N4[:, 2:] - pose.box_N4[:, :2]).clamp(min=0).prod(-1)
+    point_NK2 = pose.joint_NK3[..., :2]
+    return (point_NK2.amax(1) - point_NK2.amin(1)).prod(-1)

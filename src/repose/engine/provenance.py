@@ -37,7 +37,7 @@ def code_fingerprint(paper: str, init: str | None = None, scale: str = "") -> di
     """
     start = [f"repose.{name}" for name in _ALWAYS]
     files = {p for name in start if (p := _file_of(name))}
-    own = PACKAGE / "papers" / paper
+    own = _folder(paper)
     if own.is_dir():
         files |= set(own.glob("**/*.py"))
     else:
@@ -72,9 +72,15 @@ def _label(path: Path) -> str:
     return str(path.relative_to(PACKAGE)) if path.is_relative_to(PACKAGE) else f"{path.parent.name}/{path.name}"
 
 
-def _other_paper(path: Path, paper: str) -> bool:
+def _folder(paper: str) -> Path:
+    """A paper's folder, or a baseline's."""
     papers = PACKAGE / "papers"
-    return path.is_relative_to(papers) and path.parent != papers / paper
+    baseline = papers / "baselines" / paper
+    return baseline if baseline.is_dir() else papers / paper
+
+
+def _other_paper(path: Path, paper: str) -> bool:
+    return path.is_relative_to(PACKAGE / "papers") and path.parent != _folder(paper)
 
 
 def _plugin_files(paper: str) -> set[Path]:

@@ -90,6 +90,16 @@ def errors(results: list[dict[str, Any]], data: Any, cfg: ExperimentBase) -> dic
     return analyse(results, data.ground_truth(), cfg.joint_set(), max_people=cfg.test.max_people)
 
 
+def subsets(data: Any, cfg: ExperimentBase) -> dict[str, Any]:
+    """`subsets`: images and people behind each AP of `test.subsets`; {} without subsets."""
+    from repose.metrics.subsets import image_subsets, sizes
+
+    if cfg.test.subsets == "none":
+        return {}
+    truth = data.ground_truth()
+    return {"subsets": sizes(image_subsets(cfg.test, truth), truth)}
+
+
 def summary(result: dict[str, Any]) -> dict[str, Any]:
     """The W&B summary of a result: fixed keys, so that a sweep's table shows cost beside AP."""
     ap = result["metrics"].get("AP")

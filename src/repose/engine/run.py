@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -14,11 +15,12 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 
 from repose.config import ExperimentBase, Loaded, dump, identity
+from repose.data.submission import write_zip
 from repose.engine import checkpoint as ckpt
 from repose.engine import provenance, results
 from repose.engine.callbacks import Keeper, Progress, Recorder, StepSeed, write_pictures
 from repose.engine.ema import Average
-from repose.engine.evaluation import Evaluator, Scores
+from repose.engine.evaluation import Evaluator, Scores, score_files
 from repose.engine.layout import Layout, plan
 from repose.engine.logging import MetricsFile, Wandb, first_rank, say
 from repose.engine.module import NonFiniteLoss, PoseModule
@@ -26,6 +28,7 @@ from repose.engine.rundir import (
     BEST,
     CONFIG,
     LAST,
+    MASKS,
     PICTURES,
     PREDICTIONS,
     atomic,
@@ -261,8 +264,8 @@ class _Overfit(LightningDataModule):
     def val_dataloader(self) -> Any:
         return self.data.val_dataloader()
 
-    def ground_truth(self) -> dict[str, Any]:
-        return self.data.ground_truth()
+    def ground_truth(self, masks: bool = False) -> dict[str, Any]:
+        return self.data.ground_truth(masks=True) if masks else self.data.ground_truth()
 
 
 def _finish(
@@ -288,6 +291,7 @@ def _finish(
         },
         "last": {"metrics": keeper.latest["metrics"], "step": keeper.latest["step"]},
         "errors": results.errors(poses, data, cfg),
+        **results.subsets(data, cfg),
         "steps": trainer.global_step,
         "hours": hours,
         "finished": results.now(),
@@ -387,14 +391,9 @@ def _test_dir(cfg: ExperimentBase, run_folder: Path, name: str) -> Path:
 
 
 def _test_predictions(loaded: Loaded, data: Any, layout: Layout, path: Path) -> dict[str, Any]:
-    from repose.metrics import keypoint_ap
-
     cfg = loaded.cfg
     data.prepare_data()
-    truth, skeleton = data.ground_truth(), cfg.joint_set()
-    poses = keypoint_ap.load_results(path, truth, skeleton)
-    metrics = keypoint_ap.score(poses, truth, skeleton, cfg.test.max_people)
-    scores = Scores(metrics, poses, keypoint_ap.explain(metrics, truth, poses), 0)
+    scores = score_files(cfg, path, data.ground_truth(), lambda: data.ground_truth(masks=True))
     folder = _test_dir(cfg, path.parent, path.stem)
     facts = {**results.facts(loaded, layout, data, 0, (0, 0)), "params": None, "macs": None}
     extra = {"evaluated": {"predictions": str(path)}, "hours": 0.0}
@@ -406,23 +405,33 @@ def _write_test(
 ) -> dict[str, Any]:
     cfg = loaded.cfg
     write_json(folder / PREDICTIONS, scores.results)
+    if scores.masks is not None:
+        write_json(folder / MASKS, scores.masks)
     write_pictures(scores, folder / PICTURES)
     with atomic(folder / CONFIG) as part:
         dump(cfg, part)
-    result = {
-        **facts,
-        "status": "done",
-        "metrics": scores.metrics,
-        "errors": results.errors(scores.results, data, cfg),
-        **extra,
-        "finished": results.now(),
-    }
-    if scores.explanation:
-        say(scores.explanation)
+    if cfg.data.val_labelled:
+        errors = results.errors(scores.results, data, cfg)
+        measured = {"metrics": scores.metrics, "errors": errors, **results.subsets(data, cfg)}
+        found = f"AP {100 * scores.metrics['AP']:.2f}"
+        if scores.explanation:
+            say(scores.explanation)
+    else:
+        zipped = str(_submission(loaded, data, folder, scores))
+        measured, found = {"metrics": {}, "submission": zipped}, f"submission {zipped}"
+    result = {**facts, "status": "done", **measured, **extra, "finished": results.now()}
     scales = ", ".join(f"{s:g}" for s in cfg.data.test_scales)
     say(
-        f"{cfg.title or cfg.name} on {cfg.data.name}: AP {100 * scores.metrics['AP']:.2f}, boxes {data.box_source}, "
+        f"{cfg.title or cfg.name} on {cfg.data.name}: {found}, boxes {data.box_source}, "
         f"flip {'yes' if cfg.test.flip else 'no'}, scales {scales}, OKS area {cfg.data.oks_area}"
     )
     results.write(folder, result)
     return {**(read_result(folder) or result), "dir": str(folder)}
+
+
+def _submission(loaded: Loaded, data: Any, folder: Path, scores: Scores) -> Path:
+    """The zip for the evaluation server of a set without public labels."""
+    cfg = loaded.cfg
+    images = [image["id"] for image in data.ground_truth()["images"]]
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", cfg.title or cfg.name).strip("-.")
+    return write_zip(scores.results, images, folder, name, joints=cfg.joint_set().k)

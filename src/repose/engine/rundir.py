@@ -18,6 +18,7 @@ from repose.errors import UserError
 
 RESULT = "result.json"
 PREDICTIONS = "predictions.json"
+MASKS = "masks.json"
 METRICS = "metrics.jsonl"
 CONFIG = "config.yaml"
 PICTURES = "pictures"

@@ -5,7 +5,7 @@
 
 pycocotools matches once; a resample only weighs each image by how often it was drawn and accumulates again, which
 is the AP pycocotools would give for the images repeated that often (but for the order of equal scores).
-Shapes: I images, D predictions (best score first), T OKS thresholds.
+Shapes: I images, D predictions (best score first), T OKS (or mask IoU) thresholds.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from repose.errors import UserError
+from repose.metrics import mask_ap
 from repose.metrics.keypoint_ap import evaluate
+from repose.metrics.subsets import Subsets, restrict
 from repose.skeleton import Skeleton
 
 _Results = Sequence[Mapping[str, Any]]
+_THRESHOLD: Final[dict[str, float | None]] = {"AP": None, "AP50": 0.5, "AP75": 0.75}
+"""Metrics of all images, and the one OKS (or IoU) they are read at."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Matches:
 
     Attributes:
         image_D: index of each prediction's image.
-        true_TD: 1 where a prediction is a person's, at each OKS threshold.
+        true_TD: 1 where a prediction is a person's, at each threshold.
         false_TD: 1 where it is nobody's; both are 0 where pycocotools ignores it (a crowd, say).
         people_I: people to find in each image.
         recall_R: recalls at which precision is read.
@@ -52,10 +57,56 @@ class Paired(NamedTuple):
     p: float
 
 
-def match(results: _Results, ground_truth: Mapping[str, Any], skeleton: Skeleton, max_people: int = 20) -> Matches:
-    """Match predictions to people once, as pycocotools does, for people of all sizes."""
-    evaluation: Any = evaluate(results, ground_truth, skeleton, max_people)  # Any: its stubs know no None
-    thresholds = len(evaluation.params.iouThrs)
+def match(
+    results: _Results,
+    ground_truth: Mapping[str, Any],
+    skeleton: Skeleton,
+    max_people: int = 20,
+    metric: str = "AP",
+    subsets: Subsets | None = None,
+) -> Matches:
+    """Match predictions to people once, as pycocotools does, for people of all sizes.
+
+    Args:
+        results: COCO keypoint results.
+        ground_truth: COCO-format dict of the evaluated images.
+        skeleton: joints of both.
+        max_people: predictions per image that count.
+        metric: AP, AP50, AP75, or one of `subsets`.
+        subsets: name of an AP -> its images (`metrics.subsets`); only they are matched and resampled for that name.
+
+    Raises:
+        UserError: another metric.
+    """
+    if subsets and metric in subsets:
+        results, ground_truth = restrict(results, ground_truth, subsets[metric])
+    elif metric not in _THRESHOLD:
+        raise UserError(
+            f"no interval is computed for {metric}; there are: {', '.join([*_THRESHOLD, *(subsets or {})])}"
+        )
+    return _matches(evaluate(results, ground_truth, skeleton, max_people), _THRESHOLD.get(metric))
+
+
+def match_masks(
+    results: _Results,
+    ground_truth: Mapping[str, Any],
+    max_people: int = 100,
+    people: mask_ap.People = "all",
+    metric: str = "mask_AP",
+) -> Matches:
+    """As `match`, of COCO segmentation results; `metric` is mask_AP, mask_AP50 or mask_AP75."""
+    if metric.removeprefix("mask_") not in _THRESHOLD or not metric.startswith("mask_"):
+        raise UserError(
+            f"no interval is computed for {metric}; there are: {', '.join(f'mask_{m}' for m in _THRESHOLD)}"
+        )
+    evaluation = mask_ap.evaluate(results, ground_truth, max_people, people)
+    return _matches(evaluation, _THRESHOLD[metric.removeprefix("mask_")])
+
+
+def _matches(evaluation: Any, threshold: float | None) -> Matches:
+    rows = np.ones(len(evaluation.params.iouThrs), dtype=bool)
+    if threshold is not None:
+        rows = np.isclose(evaluation.params.iouThrs, threshold)
     # One category and area class 0 (all sizes): the first I entries; None for images without people and predictions.
     images: list[dict[str, Any] | None] = evaluation.evalImgs[: len(evaluation.params.imgIds)]
     people_I = np.array([0 if e is None else np.count_nonzero(e["gtIgnore"] == 0) for e in images], dtype=np.int64)
@@ -63,8 +114,8 @@ def match(results: _Results, ground_truth: Mapping[str, Any], skeleton: Skeleton
     count = [len(e["dtScores"]) for _, e in seen]
     score_D = np.concatenate([np.zeros(0), *(np.asarray(e["dtScores"], dtype=np.float64) for _, e in seen)])
     image_D = np.repeat(np.array([i for i, _ in seen], dtype=np.int64), count)
-    matched_TD = np.concatenate([np.zeros((thresholds, 0)), *(e["dtMatches"] for _, e in seen)], axis=1) > 0
-    ignored_TD = np.concatenate([np.zeros((thresholds, 0)), *(e["dtIgnore"] for _, e in seen)], axis=1) > 0
+    matched_TD = np.concatenate([np.zeros((len(rows), 0)), *(e["dtMatches"] for _, e in seen)], axis=1)[rows] > 0
+    ignored_TD = np.concatenate([np.zeros((len(rows), 0)), *(e["dtIgnore"] for _, e in seen)], axis=1)[rows] > 0
     order = np.argsort(-score_D, kind="mergesort")  # pycocotools' own, for equal scores
     true_TD = (matched_TD & ~ignored_TD)[:, order]
     false_TD = (~matched_TD & ~ignored_TD)[:, order]
@@ -105,6 +156,8 @@ def interval(
     seed: int = 0,
     level: float = 0.95,
     max_people: int = 20,
+    metric: str = "AP",
+    subsets: Subsets | None = None,
 ) -> tuple[float, float]:
     """Percentile confidence interval of AP over images.
 
@@ -116,11 +169,20 @@ def interval(
         seed: of the resamples.
         level: share of resamples inside the interval.
         max_people: predictions per image that count.
+        metric: AP, AP50, AP75, or one of `subsets`.
+        subsets: name of an AP -> its images.
 
     Returns:
         (low, high), shares; nan if there is nobody to find.
+
+    Raises:
+        UserError: another metric.
     """
-    matches = match(results, ground_truth, skeleton, max_people)
+    return interval_of(match(results, ground_truth, skeleton, max_people, metric, subsets), n, seed, level)
+
+
+def interval_of(matches: Matches, n: int = 1000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+    """`interval` of matches that are made already (of masks, say)."""
     values = np.array([average_precision(matches, w) for w in _draws(len(matches.people_I), n, seed)])
     return _percentiles(values, level)
 
@@ -134,13 +196,20 @@ def paired(
     seed: int = 0,
     level: float = 0.95,
     max_people: int = 20,
+    metric: str = "AP",
+    subsets: Subsets | None = None,
 ) -> Paired:
     """Difference of two methods' AP on the same images, both resampled alike.
 
     Args: see `interval`; a positive difference says that a is better.
     """
-    a = match(results_a, ground_truth, skeleton, max_people)
-    b = match(results_b, ground_truth, skeleton, max_people)
+    a = match(results_a, ground_truth, skeleton, max_people, metric, subsets)
+    b = match(results_b, ground_truth, skeleton, max_people, metric, subsets)
+    return paired_of(a, b, n, seed, level)
+
+
+def paired_of(a: Matches, b: Matches, n: int = 1000, seed: int = 0, level: float = 0.95) -> Paired:
+    """`paired` of matches that are made already, of the same images."""
     once = np.ones(len(a.people_I), dtype=np.int64)
     difference = average_precision(a, once) - average_precision(b, once)
     draws = _draws(len(once), n, seed)

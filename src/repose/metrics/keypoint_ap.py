@@ -78,24 +78,28 @@ class KeypointAP(Metric):
         """True: an evaluation that found nobody is a valid one, and torchmetrics would warn of it."""
         return True
 
-    def update(self, image_id_B: Tensor, subject_id_B: Tensor, poses: Sequence[Poses], area_B: Tensor) -> None:
+    def update(
+        self, image_id_B: Tensor, subject_id_B: Tensor, poses: Sequence[Poses], area: Tensor | Sequence[Tensor]
+    ) -> None:
         """Add a batch.
 
         Args:
             image_id_B: int64.
             subject_id_B: int64, who a crop is of; -1 for whole images.
             poses: one per batch element, photograph pixels.
-            area_B: areas for OKS-NMS, photograph pixels^2.
+            area: for OKS-NMS, photograph pixels^2: (B,), one for all poses of a crop; or B tensors (N,), one for each
+                pose of a whole image.
         """
-        if not len(poses) == len(image_id_B) == len(subject_id_B) == len(area_B):
+        if not len(poses) == len(image_id_B) == len(subject_id_B) == len(area):
             raise ValueError(
-                f"{len(poses)} poses, {len(image_id_B)} image ids, {len(subject_id_B)} subjects, {len(area_B)} areas"
+                f"{len(poses)} poses, {len(image_id_B)} image ids, {len(subject_id_B)} subjects, {len(area)} areas"
             )
         if not poses:
             return
         n_B = torch.tensor([pose.n for pose in poses])
-        head = torch.stack([v.detach().cpu().double() for v in (image_id_B, subject_id_B, area_B)])
-        image, subject, area = head.repeat_interleave(n_B, dim=1)
+        head = torch.stack([v.detach().cpu().double() for v in (image_id_B, subject_id_B)])
+        image, subject = head.repeat_interleave(n_B, dim=1)
+        area = _per_pose(area, poses)
         position = torch.cat([torch.arange(pose.n, dtype=torch.float64) for pose in poses])
         score = torch.cat([pose.score_N.detach() for pose in poses]).cpu().double()
         joints = torch.cat([pose.joint_NK3.detach().flatten(1) for pose in poses]).cpu().double()
@@ -110,12 +114,16 @@ class KeypointAP(Metric):
         self._results, self._metrics = [], {}
 
     def compute(self) -> dict[str, float]:
-        """COCO's ten numbers; nan where the ground truth has nobody to score (`explain` says why)."""
+        """Numbers by name (COCO's ten); nan where the ground truth has nobody to score (`explain` says why)."""
         rows = torch.cat(self.rows) if isinstance(self.rows, list) else self.rows
         category = _category(self.ground_truth)
         self._results = _to_results(rows.cpu(), self.skeleton, self.oks_nms, category)
-        self._metrics = score(self._results, self.ground_truth, self.skeleton, self.max_people)
+        self._metrics = self.score(self._results)
         return dict(self._metrics)
+
+    def score(self, results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """The numbers of COCO results; what a metric with more of them replaces."""
+        return score(results, self.ground_truth, self.skeleton, self.max_people)
 
     def results(self) -> list[dict[str, Any]]:
         """What the last `compute` scored, in COCO's result format: of all processes, without duplicates, after NMS."""
@@ -124,6 +132,14 @@ class KeypointAP(Metric):
     def explain(self) -> str:
         """Why a number of the last `compute` is nan or 0, "" if there is nothing to say."""
         return explain(self._metrics, self.ground_truth, self._results) if self._metrics else ""
+
+
+def _per_pose(area: Tensor | Sequence[Tensor], poses: Sequence[Poses]) -> Tensor:
+    each = [a.detach().cpu().double().reshape(-1) for a in area]
+    for a, pose in zip(each, poses, strict=True):
+        if len(a) not in (1, pose.n):
+            raise ValueError(f"{len(a)} areas for {pose.n} poses")
+    return torch.cat([a.expand(pose.n) if len(a) == 1 else a for a, pose in zip(each, poses, strict=True)])
 
 
 def _category(ground_truth: Mapping[str, Any]) -> int:

@@ -20,6 +20,12 @@ def _own(name: str) -> Paper:
 
 PAPERS: dict[str, Callable[[], Paper]] = {
     "drpnet": lambda: _own("drpnet"),
+    "cganet": lambda: _own("cganet"),
+    "pinet": lambda: _own("pinet"),
+    "kdc": lambda: _own("kdc"),
+    "rtmpose": lambda: _own("baselines.rtmpose"),
+    "simplebaseline": lambda: _own("baselines.simplebaseline"),
+    "dekr": lambda: _own("baselines.dekr"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -30,19 +31,22 @@ class Choice:
         data: name of the data overlay, or None for the rows' own.
         seeds: runs per row.
         settings: the other `key=value` tokens.
+        files: row id and file of published rows whose file the user names, `checkpoint.<row id>=FILE`.
     """
 
     scale: str = DEFAULT_SCALE
     data: str | None = None
     seeds: int = 1
     settings: tuple[str, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
 
     @property
     def words(self) -> list[str]:
         """The tokens again, for the commands that are printed."""
         data = [f"data={self.data}"] if self.data else []
         seeds = [f"seeds={self.seeds}"] if self.seeds > 1 else []
-        return [f"scale={self.scale}", *data, *seeds, *self.settings]
+        files = [f"checkpoint.{row}={file}" for row, file in self.files]
+        return [f"scale={self.scale}", *data, *seeds, *self.settings, *files]
 
 
 def choose(words: Iterable[str]) -> Choice:
@@ -52,9 +56,13 @@ def choose(words: Iterable[str]) -> Choice:
         UserError: not `key=value`, or seeds is not a whole number above 0.
     """
     others: list[str] = []
+    files: list[tuple[str, str]] = []
     seeds = 1
     for word in words:
         key, _, text = word.partition("=")
+        if key.startswith("checkpoint."):
+            files.append((key.partition(".")[2], text))
+            continue
         if key == "seeds":
             if not text.isdigit() or int(text) < 1:
                 raise UserError(f"command line: {word!r}: give the number of seeds, seeds=3")
@@ -65,7 +73,33 @@ def choose(words: Iterable[str]) -> Choice:
     if "dir" in (line.values.get("log") or {}):
         raise UserError("command line: log.dir is one run's folder; for a table give log.runs=FOLDER")
     rest = tuple(w for w in others if w.partition("=")[0] not in overlays)
-    return Choice(overlays.get("scale", DEFAULT_SCALE), overlays.get("data"), seeds, rest)
+    return Choice(overlays.get("scale", DEFAULT_SCALE), overlays.get("data"), seeds, rest, tuple(files))
+
+
+def with_files(tables: Sequence[Table], choice: Choice) -> list[Table]:
+    """The tables with the published rows' files that the command line names.
+
+    A row whose sum the table knows keeps it, so that another file is refused before anything runs.
+
+    Raises:
+        UserError: no published row of that id, or no such file.
+    """
+    found = list(tables)
+    for row_id, name in choice.files:
+        places = [i for i, t in enumerate(found) if row_id in t.rows and t.rows[row_id].kind == "published"]
+        if not places:
+            known = ", ".join(r.id for t in found for r in t.rows.values() if r.kind == "published") or "none"
+            raise UserError(f"command line: checkpoint.{row_id}: no published row of that id; there are: {known}")
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"command line: checkpoint.{row_id}={name}: no such file")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        for i in places:
+            row = found[i].rows[row_id]
+            named = {row_id: replace(row, checkpoint=name, sha256=row.sha256 or digest)}
+            found[i] = replace(found[i], rows={**found[i].rows, **named})
+    return found
 
 
 def existing_or_new(cfg: ExperimentBase) -> Path:
@@ -203,8 +237,9 @@ def cells(table: Table, choice: Choice) -> dict[str, list[Cell]]:
 
 
 def _runs(table: Table, row: Row, scale: str) -> bool:
-    whole = not row.reuse or at_scale(table.rows[row.reuse], scale)
-    return row.runs and at_scale(row, scale) and whole
+    whole = not row.reuse or _runs(table, table.rows[row.reuse], scale)
+    named = row.kind != "published" or bool(row.checkpoint)
+    return row.runs and at_scale(row, scale) and whole and named
 
 
 def add_row(table: Table, text: str) -> Table:

@@ -16,7 +16,7 @@ from repose.errors import UserError
 from repose.tables import plan as plans
 from repose.tables import publish as published
 from repose.tables import sweep as sweeps
-from repose.tables.cells import Cell, Choice, add_row, at_scale, cell, cells, choose
+from repose.tables.cells import Cell, Choice, add_row, at_scale, cell, cells, choose, with_files
 from repose.tables.numbers import Counted
 from repose.tables.overview import overview, print_overview
 from repose.tables.render import print_report, to_json, write_files
@@ -40,14 +40,14 @@ def table(words: list[str], flags: argparse.Namespace) -> int:
     if not words or "=" in words[0]:
         return _list(choose(words), changed, flags)
     choice = choose(words[1:])
-    tables = find_tables(words[0])
+    tables = with_files(find_tables(words[0]), choice)
     if flags.add:
         tables = [add_row(t, flags.add) for t in tables]
     if flags.plan:
         return _plan(tables, choice, changed, flags)
     failed = 0
     if flags.run or flags.index is not None:
-        failed = sum(_run(t, choice, changed, flags) for t in tables)
+        failed = _run(words[0], tables, choice, changed, flags)
     reports = [_report(t, choice, changed) for t in tables]
     for report in reports:
         _show(report, flags)
@@ -55,7 +55,7 @@ def table(words: list[str], flags: argparse.Namespace) -> int:
             _publish(report)
     if flags.json:
         print(json.dumps(rundir.without_nan(_one(reports))))
-    elif not flags.add:
+    elif not flags.add and any(row.runs for t in tables for row in t.rows.values()):
         _next(words[0], tables, choice)
     return 1 if failed else 0
 
@@ -130,11 +130,10 @@ def _example(values: dict[str, Any], prefix: str = "") -> list[str]:
 # --- running -------------------------------------------------------------------------------------------------------
 
 
-def _wanted(table: Table, choice: Choice, flags: argparse.Namespace) -> list[Cell]:
+def _wanted(tables: Sequence[Table], choice: Choice, flags: argparse.Namespace) -> list[Cell]:
     """The cells to run: all, with --add the new row alone, with --index one training and what tests it."""
-    runs = cells(table, choice)
-    ids = ["yours"] if flags.add else list(runs)
-    found = [c for i in ids for c in runs[i]]
+    runs = [cells(t, choice) for t in tables]
+    found = [c for one in runs for i in (["yours"] if flags.add else one) for c in one[i]]
     if flags.index is None:
         return found
     if not str(flags.index).isdigit():
@@ -142,23 +141,46 @@ def _wanted(table: Table, choice: Choice, flags: argparse.Namespace) -> list[Cel
     return plans.one_index(found, int(flags.index))
 
 
-def _run(table: Table, choice: Choice, changed: Changed, flags: argparse.Namespace) -> int:
-    """Run a table's rows; returns how many failed."""
-    wanted = _wanted(table, choice, flags)
+def _run(name: str, tables: Sequence[Table], choice: Choice, changed: Changed, flags: argparse.Namespace) -> int:
+    """Run the rows of a table, or of all parts of one (a run that they share once); returns how many failed."""
+    wanted = _wanted(tables, choice, flags)
     plans.check_published(wanted)
     gpus = parse_gpus(flags.gpus)
+    _prepare_statistics(tables, choice)
     todo = plans.tasks(wanted, changed)
-    before = {t.key for t in todo if t.judge().status == "measured"}
+    states = {c.key: state_of(c, changed) for c in plans.unique(wanted)}
+    before = {key for key, state in states.items() if state.status == "measured"}
     if before:
-        _say(f"{table.name}: {len(before)} of {len(todo)} runs are measured already")
-    states = run_tasks(todo, Jobs(gpus=gpus, on_done=lambda t, s: _done(t, s, t.key in before)))
-    return sum(s.status not in ("measured", "running") for s in states.values())
+        _say(f"{name}: {len(before)} of {len(todo)} runs are measured already")
+    if len(before) < len(todo):
+        parts = f" ({', '.join(t.name for t in tables)})" if len(tables) > 1 else ""
+        _say(f"{name}{parts}: {plans.estimate(wanted, states)}")
+
+    def done(task: Task, state: State) -> None:
+        if task.key in before and state.status == "measured":
+            return
+        states[task.key] = state
+        _done(task, state)
+        left = plans.estimate(wanted, states)
+        if left.hours:
+            _say(f"{name}: left: {left}")
+
+    ended = run_tasks(todo, Jobs(gpus=gpus, on_done=done))
+    return sum(s.status not in ("measured", "running") for s in ended.values())
 
 
-def _done(task: Task, state: State, before: bool) -> None:
+def _prepare_statistics(tables: Sequence[Table], choice: Choice) -> None:
+    """Draw the data sets that statistic rows need, where they are drawn ones: such a row has no run that would."""
+    for one in tables:
+        for row in one.rows.values():
+            if row.kind == "statistic" and at_scale(row, choice.scale):
+                from repose.tables import statistics
+
+                statistics.prepare(cell(one, row, choice))
+
+
+def _done(task: Task, state: State) -> None:
     """A line as each row ends."""
-    if before and state.status == "measured":
-        return
     result = state.result or {}
     ap = inner(result, "metrics").get("AP") if state.status == "measured" else None
     hours = float(result.get("hours") or 0)
@@ -177,10 +199,11 @@ def _plan(tables: Sequence[Table], choice: Choice, changed: Changed, flags: argp
     found: list[dict[str, Any]] = []
     hours, unknown = 0.0, 0
     missing: list[str] = []
+    seen: dict[str, str] = {}
     for one in tables:
         runs = cells(one, choice)
         states = {c.key: state_of(c, changed) for c in plans.unique(c for r in runs.values() for c in r)}
-        for line in plans.plan(one, runs, states):
+        for line in plans.plan(one, runs, states, seen):
             found.append({"table": one.name, **line.__dict__})
             hours += line.hours or 0.0
             unknown += line.hours is None and line.what.startswith("train")
@@ -230,7 +253,12 @@ def sweep(words: list[str], flags: argparse.Namespace) -> int:
             print(f"repose {shlex.join(task.words)}")
         return 0
     before = {t.key for t in todo if t.judge().status == "measured"}
-    say = Jobs(jobs=int(jobs), on_done=lambda t, s: _done(t, s, t.key in before))
+
+    def done(task: Task, state: State) -> None:
+        if task.key not in before or state.status != "measured":
+            _done(task, state)
+
+    say = Jobs(jobs=int(jobs), on_done=done)
     states = run_tasks(todo, say)
     rows = [_sweep_row(t, states[t.key], one.metric) for t in todo]
     if flags.json:

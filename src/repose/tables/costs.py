@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class RowCost:
 
     Attributes:
         params: millions (1e6).
-        gmacs: 1e9 multiply-adds by fvcore's rule.
+        gmacs: 1e9 multiply-adds, of the row's `rule` or of everything that fvcore counts.
         size: network input, height x width.
         why: why there is no count.
     """
@@ -37,7 +38,7 @@ class RowCost:
 
 def cost_of(table: Table, row: Row, choice: Choice, runs: Path) -> RowCost:
     """Count a row's network, or look the count up (`<runs>/.cost-cache`, keyed by network settings and code)."""
-    if not row.runs:
+    if not row.has_network:
         return RowCost()
     try:
         full = cell(table, row, replace(choice, data=None), scale="paper").loaded
@@ -54,7 +55,7 @@ def cost_of(table: Table, row: Row, choice: Choice, runs: Path) -> RowCost:
     file = runs / CACHE / f"{key}.json"
     try:
         said = json.loads(file.read_text())
-        return RowCost(float(said["params"]), float(said["gmacs"]), str(said["size"]))
+        return _by_rule(row, float(said["params"]), dict(said["by_op"]), str(said["size"]))
     except (OSError, ValueError, KeyError, TypeError):
         pass
     import torch
@@ -67,6 +68,11 @@ def cost_of(table: Table, row: Row, choice: Choice, runs: Path) -> RowCost:
         counted = count(module.net, torch.zeros(1, 3, height, width))
     except UserError as error:
         return RowCost(why=f"not counted: {error}")
-    found = RowCost(counted.params / 1e6, counted.macs / 1e9, f"{height}x{width}")
-    rundir.write_json(file, {"params": found.params, "gmacs": found.gmacs, "size": found.size})
-    return found
+    size = f"{height}x{width}"
+    rundir.write_json(file, {"params": counted.params / 1e6, "by_op": counted.by_op, "size": size})
+    return _by_rule(row, counted.params / 1e6, counted.by_op, size)
+
+
+def _by_rule(row: Row, params: float, by_op: Mapping[str, float], size: str) -> RowCost:
+    counted = [float(macs) for name, macs in by_op.items() if not row.rule or name in row.rule]
+    return RowCost(params, sum(counted) / 1e9, size)

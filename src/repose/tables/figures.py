@@ -6,31 +6,38 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from repose.config import nearest
 from repose.errors import UserError
 
-NOTEBOOKS = ("00-data", "drpnet")
+NOTEBOOKS = ("00-data", "drpnet", "pinet")
 _TIMEOUT_S = 1800
 
 
-def figures(checkpoint: str | None, data: str | None, ids: list[int] | None, out: Path) -> list[Path]:
-    """Execute every notebook; each writes its figures into `out`.
+def figures(
+    checkpoint: str | None, data: str | None, ids: list[int] | None, out: Path, notebooks: Sequence[str] = ()
+) -> list[Path]:
+    """Execute notebooks; each writes its figures into `out`.
 
     Args:
-        checkpoint: run folder or checkpoint file; None trains a demo in seconds, and the figures say so.
+        checkpoint: run folder or checkpoint file, shown by its method's notebook alone; None trains a demo of each
+            method in seconds, and the figures say so.
         data: name of a data set; None = the checkpoint's, else drawn people.
         ids: image ids to show; None = some spread over the data set.
         out: folder for the figures.
+        notebooks: names of those to execute; empty = the data's and the checkpoint's method's, without one all.
 
     Returns:
         the files that were written, sorted.
 
     Raises:
-        UserError: the packages of the extra `notebooks` are missing, there are no notebooks, or a setting is wrong.
+        UserError: the packages of the extra `notebooks` are missing, there are no such notebooks, or a setting is
+            wrong.
     """
-    paths = [notebooks_folder() / f"{name}.ipynb" for name in NOTEBOOKS]
+    paths = [notebooks_folder() / f"{name}.ipynb" for name in _chosen(checkpoint, notebooks)]
     for path in paths:
         if not path.is_file():
             raise UserError(f"{path}: no such notebook; figures are drawn from a checkout of repose")
@@ -48,6 +55,22 @@ def figures(checkpoint: str | None, data: str | None, ids: list[int] | None, out
             Path.cwd(),
         )
     return sorted(p for kind in ("png", "pdf") for p in out.glob(f"*.{kind}") if p.stat().st_mtime >= begin)
+
+
+def _chosen(checkpoint: str | None, notebooks: Sequence[str]) -> list[str]:
+    for name in notebooks:
+        if name not in NOTEBOOKS:
+            hint = nearest(name, NOTEBOOKS, 1)
+            fix = f"did you mean {hint[0]!r}?" if hint else f"there are {', '.join(NOTEBOOKS)}"
+            raise UserError(f"figures: no notebook {name!r}; {fix}")
+    if checkpoint is None or notebooks:
+        return list(notebooks or NOTEBOOKS)
+    from repose.engine.checkpoint import find, saved_config
+
+    paper = str(saved_config(find(checkpoint)).get("paper"))
+    if paper not in NOTEBOOKS:
+        raise UserError(f"checkpoint={checkpoint}: {paper} has no notebook; there are {', '.join(NOTEBOOKS[1:])}")
+    return [NOTEBOOKS[0], paper]
 
 
 def notebooks_folder() -> Path:

@@ -31,8 +31,11 @@ from repose.errors import UserError
 from repose.skeleton import Skeleton
 from repose.types import Batch
 
-DEMO_DATA = ("data=synthetic", "data.synthetic.train=96", "data.synthetic.val=32", "data.workers=0")
+_DRAWN = ("data.synthetic.train=96", "data.synthetic.val=32", "data.workers=0")
+DEMO_DATA = ("data=synthetic", *_DRAWN)
 """Embedded people for a notebook that is given no data set: drawn in seconds."""
+DEMO_PAIRS = ("data=synthetic-pairs", *_DRAWN)
+"""The same of two people who hug, dance or wrestle."""
 DARK = (viz.DARK[0] / 255, viz.DARK[1] / 255, viz.DARK[2] / 255)
 
 
@@ -69,7 +72,8 @@ class Settings:
 
 def experiment(settings: Settings, extra: Sequence[str] = ()) -> Loaded:
     """DRP-Net's experiment on the wanted data set: its view, input size and augmentation are what is shown."""
-    data = DEMO_DATA if settings.data in (None, "synthetic") else (f"data={settings.data}",)
+    demo = {None: DEMO_DATA, "synthetic": DEMO_DATA, "synthetic-pairs": DEMO_PAIRS}
+    data = demo.get(settings.data, (f"data={settings.data}",))
     return load("drpnet/m", [*data, "scale=paper", *extra], find_paper=papers.get)
 
 
@@ -130,27 +134,39 @@ def plot_pose(
     third: Literal["visibility", "score"] = "visibility",
     threshold: float = 0.2,
     scale: float = 1.0,
+    colour: viz.Colour | None = None,
 ) -> None:
-    """One person as vector lines, in the colours and with the rules of `viz.draw_poses`. `scale`: of the line width."""
+    """One person as vector lines, in the colours and with the rules of `viz.draw_poses`.
+
+    Args:
+        axes: where.
+        joint_K3: x, y and visibility or score.
+        skeleton: gives limbs and colours.
+        third: see `viz.draw_poses`.
+        threshold: see there.
+        scale: of the line width.
+        colour: of all limbs, where people must be told apart; joints keep the colours of their sides.
+    """
     value = joint_K3[:, 2]
     shown = (value > 0 if third == "visibility" else value > threshold) & np.isfinite(joint_K3).all(1)
     hidden = shown & (value <= 1) if third == "visibility" else np.zeros(len(value), bool)
     alpha = np.where(hidden, 0.6, 1.0) if third == "visibility" else np.clip(0.35 + value, 0, 1)
     wide = 1.9 * scale
     edge = [Stroke(linewidth=wide + 1.1 * scale, foreground=DARK), Normal()]
-    for (a, b), colour in zip(skeleton.limb_index, viz.limb_colours(skeleton), strict=True):
+    limbs = viz.limb_colours(skeleton) if colour is None else [colour] * len(skeleton.limbs)
+    for (a, b), limb in zip(skeleton.limb_index, limbs, strict=True):
         if shown[a] and shown[b]:
             axes.plot(
-                joint_K3[[a, b], 0], joint_K3[[a, b], 1], color=rgb(colour), linewidth=wide, path_effects=edge,
+                joint_K3[[a, b], 0], joint_K3[[a, b], 1], color=rgb(limb), linewidth=wide, path_effects=edge,
                 solid_capstyle="round", alpha=float(min(alpha[a], alpha[b])),
             )  # fmt: skip
-    for k, colour in enumerate(viz.joint_colours(skeleton)):
+    for k, dot in enumerate(viz.joint_colours(skeleton)):
         if shown[k]:
             axes.plot(
                 joint_K3[k, 0], joint_K3[k, 1], "o", markersize=(3.4 if hidden[k] else 2.9) * scale,
-                markerfacecolor="none" if hidden[k] else rgb(colour),
+                markerfacecolor="none" if hidden[k] else rgb(dot),
                 markeredgewidth=(0.9 if hidden[k] else 0.5) * scale,
-                markeredgecolor=rgb(colour) if hidden[k] else DARK, alpha=float(alpha[k]),
+                markeredgecolor=rgb(dot) if hidden[k] else DARK, alpha=float(alpha[k]),
             )  # fmt: skip
 
 
@@ -200,19 +216,20 @@ def annotated(data: PoseDataModule, ids: Sequence[int] = (), count: int = 8) -> 
         if isinstance(pixels, str):
             raise UserError(f"{annotations.path(image)}: {pixels}")
         people = [a for a in annotations.rows(image) if not annotations.crowd_A[a]]
-        show_image(panel, pixels, f"image {annotations.image_id_I[image]}, {_count(len(people))}")
+        show_image(panel, pixels, f"image {annotations.image_id_I[image]}, {people_text(len(people))}")
         for a in people:
             joint_K3 = annotations.joint_AK3[a]
-            plot_pose(panel, joint_K3, skeleton, scale=_size(joint_K3, pixels.shape))
+            plot_pose(panel, joint_K3, skeleton, scale=line_scale(joint_K3, pixels.shape))
     key_to_sides(figure)
     return figure
 
 
-def _count(people: int) -> str:
+def people_text(people: int) -> str:
+    """A number of people in words."""
     return f"{people} {'person' if people == 1 else 'people'}"
 
 
-def _size(joint_K3: np.ndarray, shape: tuple[int, ...]) -> float:
+def line_scale(joint_K3: np.ndarray, shape: tuple[int, ...]) -> float:
     """Line width for a person in a picture: small people get thin lines."""
     shown = joint_K3[joint_K3[:, 2] > 0, :2]
     share = float(np.hypot(*np.ptp(shown, axis=0))) / max(shape[:2]) if len(shown) else 0.0
@@ -280,10 +297,13 @@ def synthetic_people(skeleton: Skeleton, columns: int = 4) -> Figure:
     for n, panel in enumerate(panels):
         kind = kinds[n // columns]
         scene = render(n % columns, Synthetic(crowding=kind), skeleton.joints)
-        show_image(panel, scene.image_HW3, f"{kind} {n % columns}, crowd index {scene.crowd_index:.2f}")
+        title = f"{kind} {n % columns}, crowd index {scene.crowd_index:.2f}"
+        if kind != "sparse":
+            title += f", max IoU {max((p.max_iou for p in scene.people), default=0):.2f}"
+        show_image(panel, scene.image_HW3, title)
         for person in scene.people[: 99 if n % 2 else 0]:  # every second one without lines: the people themselves
             joint_K3 = np.asarray(person.joint_K3, np.float64)
-            plot_pose(panel, joint_K3, skeleton, scale=_size(joint_K3, scene.image_HW3.shape))
+            plot_pose(panel, joint_K3, skeleton, scale=line_scale(joint_K3, scene.image_HW3.shape))
     return figure
 
 

@@ -15,50 +15,27 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
 
-from repose import papers, viz
-from repose.config import Loaded, load, load_saved
-from repose.data.datamodule import PoseDataModule
-from repose.engine import checkpoint as ckpt
+from repose import viz
+from repose.config import Loaded
 from repose.engine.module import to_photograph
-from repose.engine.run import build_module, train
-from repose.engine.rundir import BEST, read_result, run_dir
 from repose.errors import UserError
-from repose.ops.oks import oks
 from repose.papers.drpnet.module import DRPNetModule
 from repose.skeleton import Skeleton
-from repose.tables.gallery import DARK, DEMO_DATA, Settings, grid, key_to_sides, plot_pose, prepared, rgb, show_image
+from repose.tables import gallery_run
+from repose.tables.gallery import DARK, DEMO_DATA, Settings, grid, key_to_sides, plot_pose, rgb, show_image
+from repose.tables.gallery_run import Method, Pair, Run
 from repose.types import Batch
 
-DEMO_RUN = (
-    "scale=mini",
-    "name=notebook-demo",
-    "train.epochs=3",
-    "train.val_every=3",
-    "optim.warmup_steps=5",
-    "train.threads=1",
-)
-"""A training of seconds: enough to draw every figure, not to claim anything."""
 BLUE, ORANGE = "#0069be", "#d55e00"
 
 
-@dataclass(frozen=True)
-class Run:
-    """A trained DRP-Net and the people it is shown.
-
-    Attributes:
-        module: the network, ready for a test.
-        data: the evaluated people (ground-truth boxes).
-        heading: what figures are headed with: the run and its data, or "untrained demo".
-    """
-
-    module: DRPNetModule
-    data: PoseDataModule
-    heading: str
-
-    @property
-    def skeleton(self) -> Skeleton:
-        """Joints of the data."""
-        return self.data.skeleton
+METHOD = Method(
+    title="DRP-Net",
+    module=DRPNetModule,
+    experiment="drpnet/m",
+    demo_data=DEMO_DATA,
+    words=("data.boxes=gt", "data.test_scales=[1.0]", "decode.centre=pred"),
+)
 
 
 @dataclass(frozen=True)
@@ -100,70 +77,28 @@ class Seen:
         return np.where(self.truth_K3[:, 2] > 0, distance, np.nan)
 
 
-def open_run(settings: Settings) -> Run:
-    """The checkpoint's network and the wanted data; without a checkpoint one is trained in seconds on drawn people.
-
-    Raises:
-        UserError: no such checkpoint, or one of another paper.
-    """
-    demo = settings.checkpoint is None
-    path = _demo() if demo else ckpt.find(str(settings.checkpoint))
-    words = ["data.boxes=gt", "data.test_scales=[1.0]", "decode.centre=pred"]
-    if settings.data is not None:
-        words += DEMO_DATA if demo and settings.data == "synthetic" else (f"data={settings.data}",)
-    loaded = load_saved(ckpt.saved_config(path), str(path), words, find_paper=papers.get)
-    title = f"{loaded.cfg.title or loaded.cfg.name}, {path.parent.parent.name}"
-    return read_run(
-        path, loaded, f"{'untrained demo (trained for seconds)' if demo else title}, on {loaded.cfg.data.name}"
-    )
+def open_run(settings: Settings) -> Run[DRPNetModule]:
+    """See `gallery_run.open_run`."""
+    return gallery_run.open_run(settings, METHOD)
 
 
-def read_run(path: Path, loaded: Loaded, heading: str) -> Run:
-    """A checkpoint's network and an experiment's people.
-
-    Raises:
-        UserError: a checkpoint of another paper or shape.
-    """
-    module = build_module(loaded)
-    if not isinstance(module, DRPNetModule):
-        raise UserError(f"checkpoint={path}: a network of {loaded.paper.name}; this notebook shows DRP-Net")
-    ckpt.load_weights(module, ckpt.load_checkpoint(path), path)
-    return Run(module.eval(), prepared(loaded), heading)
+def read_run(path: Path, loaded: Loaded, heading: str) -> Run[DRPNetModule]:
+    """See `gallery_run.read_run`."""
+    return gallery_run.read_run(path, loaded, heading, METHOD)
 
 
-def demo_experiment() -> Loaded:
-    """What is trained where no checkpoint is given."""
-    return load("drpnet/m", [*DEMO_DATA, *DEMO_RUN, "log.progress=false", "log.wandb=off"], find_paper=papers.get)
-
-
-def _demo() -> Path:
-    loaded = demo_experiment()
-    folder = run_dir(loaded.cfg)
-    result = read_result(folder)
-    if result is None or result.get("status") != "done" or not (folder / BEST).is_file():
-        train(loaded, prepared(loaded))
-    return folder / BEST
-
-
-def look(run: Run, ids: Sequence[int] = (), most: int = 300) -> list[Seen]:
+def look(run: Run[DRPNetModule], ids: Sequence[int] = (), most: int = 300) -> list[Seen]:
     """Evaluate people one by one: those of the wanted image ids, else at most `most`, spread over the data set.
 
     Raises:
         UserError: an image id without people.
     """
-    test_set = run.data.val_set
-    assert test_set is not None  # `prepared` set it up
-    image_S = test_set.annotations.image_id_I[test_set.image_S]
-    if ids:
-        wanted = [int(s) for i in ids for s in np.flatnonzero(image_S == i)]
-        if missing := [i for i in ids if i not in image_S]:
-            raise UserError(f"ids: nobody to show in image {missing[0]} of {test_set.annotations.file.name}")
-    else:
-        wanted = np.unique(np.linspace(0, len(image_S) - 1, min(most, len(image_S))).astype(int)).tolist()
-    return [seen for s in wanted if (seen := _see(run, test_set.sample(s))) is not None]
+    test_set = run.test_set
+    chosen = gallery_run.samples(test_set, ids, most)
+    return [seen for s in chosen if (seen := _see(run, test_set.sample(s))) is not None]
 
 
-def _see(run: Run, batch: Batch) -> Seen | None:
+def _see(run: Run[DRPNetModule], batch: Batch) -> Seen | None:
     module, people = run.module, batch.people
     if batch.b == 0 or people.n == 0:
         return None
@@ -171,10 +106,10 @@ def _see(run: Run, batch: Batch) -> Seen | None:
         outputs = module.infer(module.views([batch]))
         pose = module.decode(outputs)[0]
         cell_BK2 = module.canvas.from_input(people.joint_NK3[..., :2], outputs.centre_BK2)
-    row = int(np.flatnonzero(run.data.val_annotations.ann_id_A == int(people.ann_id_N[0]))[0])
-    truth_img = torch.from_numpy(run.data.val_annotations.joint_AK3[row : row + 1]).float()
-    final_img = to_photograph([pose], batch)[0].joint_NK3
-    value = oks(final_img[..., :2], truth_img, people.area_N[:1], run.skeleton.sigmas)
+    annotations = run.data.val_annotations
+    row_N = np.flatnonzero(annotations.ann_id_A == int(people.ann_id_N[0]))
+    final_img = to_photograph([pose], batch)[0].joint_NK3[..., :2]
+    value = gallery_run.annotation_oks(final_img, annotations, row_N, run.skeleton)
     return Seen(
         image_HW3=viz.as_image(batch.image_B3HW[0]),
         image_id=int(batch.image_id_B[0]),
@@ -198,7 +133,7 @@ def well_labelled(people: Sequence[Seen], count: int) -> list[Seen]:
 # --- figures ----------------------------------------------------------------------------------------------------------
 
 
-def stages(run: Run, people: Sequence[Seen]) -> Figure:
+def stages(run: Run[DRPNetModule], people: Sequence[Seen]) -> Figure:
     """A row per person: annotation, coarse points, ROIs, local heatmaps, refined pose."""
     side = float(run.module.canvas.stride * run.module.canvas.size)
     titles = ("annotation", "coarse points", f"ROIs, {side:g} pixels wide", "local heatmaps", "refined")
@@ -237,7 +172,7 @@ def _heat(seen: Seen, side: float) -> viz.Image:
     return np.clip(seen.image_HW3 * (1 - top.max(axis=2, keepdims=True) / 255) * 0.6 + top, 0, 255).astype(np.uint8)
 
 
-def heatmap_tiles(run: Run, seen: Seen, columns: int = 6) -> Figure:
+def heatmap_tiles(run: Run[DRPNetModule], seen: Seen, columns: int = 6) -> Figure:
     """The K local heatmaps of a person, and where the annotated joint and the refined point lie in them.
 
     Raises:
@@ -270,7 +205,7 @@ def heatmap_tiles(run: Run, seen: Seen, columns: int = 6) -> Figure:
     return figure
 
 
-def coarse_against_refined(run: Run, people: Sequence[Seen]) -> Figure:
+def coarse_against_refined(run: Run[DRPNetModule], people: Sequence[Seen]) -> Figure:
     """Median error per joint, and the share of joints within a distance, for the coarse and the refined points."""
     coarse_NK = np.array([s.errors(s.coarse_K2) for s in people])
     final_NK = np.array([s.errors(s.final_K3[:, :2]) for s in people])
@@ -303,16 +238,11 @@ def coarse_against_refined(run: Run, people: Sequence[Seen]) -> Figure:
     return figure
 
 
-def failures(run: Run, people: Sequence[Seen], count: int = 8) -> Figure:
+def failures(run: Run[DRPNetModule], people: Sequence[Seen], count: int = 8) -> Figure:
     """The people with the lowest OKS, worst first: annotation beside prediction."""
     worst = sorted((s for s in people if (s.truth_K3[:, 2] > 0).any()), key=lambda s: (s.oks, s.ann_id))[:count]
-    if not worst:
-        raise UserError("nobody with labelled joints to show")
-    figure, panels = grid(2 * len(worst), 8, (1.5, 2.2), f"{run.heading}: lowest OKS first")
-    for n, seen in enumerate(worst):
-        show_image(panels[2 * n], seen.image_HW3, f"{n + 1}. {seen.name}")
-        plot_pose(panels[2 * n], seen.truth_K3, run.skeleton, scale=0.8)
-        show_image(panels[2 * n + 1], seen.image_HW3, f"OKS {seen.oks:.2f}")
-        plot_pose(panels[2 * n + 1], seen.final_K3, run.skeleton, "score", 0.0, scale=0.8)
-    key_to_sides(figure)
-    return figure
+    pairs = [
+        Pair(s.image_HW3, s.truth_K3, s.final_K3, (f"{n}. {s.name}", f"OKS {s.oks:.2f}"))
+        for n, s in enumerate(worst, 1)
+    ]
+    return gallery_run.beside(f"{run.heading}: lowest OKS first", pairs, run.skeleton)

@@ -44,27 +44,45 @@ class Counted:
         except (UserError, OSError):
             return Interval(ap, math.nan, math.nan)
 
-    def paired(self, better: Cell, worse: Cell) -> Interval | None:
-        """Difference of two runs' AP over the same images; None where they saw different ones."""
+    def paired(self, better: Cell, worse: Cell, metric: str = "AP") -> Interval | None:
+        """Difference of two runs' AP over the same images; None where they saw different ones.
+
+        `metric` may be the AP of a subset of images that the runs' `test.subsets` makes; None where it makes none.
+        """
         from repose.metrics import bootstrap
+        from repose.metrics.subsets import image_subsets, restrict
 
         cfg = better.loaded.cfg
 
         def compute() -> Interval:
             a, b, people = _predictions(better), _predictions(worse), cfg.test.max_people
-            found = bootstrap.paired(a, b, self._ground_truth(better), cfg.joint_set(), max_people=people)
+            truth = self._ground_truth(better)
+            if metric != "AP":
+                subsets = image_subsets(cfg.test, truth)
+                if metric not in subsets:
+                    raise UserError(f"no subset of images has the metric {metric}")
+                images = subsets[metric]
+                (a, part), (b, _) = restrict(a, truth, images), restrict(b, truth, images)
+                truth = part
+            found = bootstrap.paired(a, b, truth, cfg.joint_set(), max_people=people)
             return Interval(found.difference, found.low, found.high)
 
         try:
             if self._key(better) != self._key(worse):
                 return None
-            return self._kept("paired", [better, worse], compute)
+            return self._kept("paired" if metric == "AP" else f"paired-{metric}", [better, worse], compute)
         except (UserError, OSError):
             return None
 
     def cost(self, table: Table, row: Row, choice: Choice) -> RowCost:
         """Params and GMACs at the paper's size."""
         return cost_of(table, row, choice, self.runs)
+
+    def statistic(self, cell: Cell) -> dict[str, float]:
+        """What a statistic row computes from annotations, kept until they, its settings or the code change."""
+        from repose.tables import statistics
+
+        return statistics.computed(cell, self.runs)
 
     def _ground_truth(self, cell: Cell) -> dict[str, Any]:
         from repose.data.datamodule import PoseDataModule

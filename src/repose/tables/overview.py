@@ -107,10 +107,18 @@ def _entry(table: Table, choice: Choice, changed: Changed) -> Entry:
         table.title,
         rows,
         table.protocol.data or "–",
-        f"{done} of {len(runs)} runs measured at {choice.scale}" if runs else f"nothing to run at {choice.scale}",
+        f"{done} of {len(runs)} runs measured at {choice.scale}" if runs else _nothing_to_run(table, choice),
         len(runs),
         done,
     )
+
+
+def _nothing_to_run(table: Table, choice: Choice) -> str:
+    kinds = {row.kind for row in table.rows.values()}
+    done = [
+        what for kind, what in (("counted", "counted"), ("statistic", "computed from annotations")) if kind in kinds
+    ]
+    return f"{' and '.join(done)}: nothing to run" if done else f"nothing to run at {choice.scale}"
 
 
 def print_overview(entries: Sequence[Entry]) -> None:

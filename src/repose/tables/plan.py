@@ -75,8 +75,15 @@ def check_published(cells: Iterable[Cell]) -> None:
             )
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != row.sha256:
+        # a converted file (`repose weights`) knows the sum of what it was made of
+        if row.sha256 not in (found, _source_sum(path)):
             raise UserError(f"{path}: sha256 {found[:12]}..., the table {cell.table.name} wants {row.sha256[:12]}...")
+
+
+def _source_sum(path: Path) -> str | None:
+    from repose.engine.checkpoint import source_sha256
+
+    return source_sha256(path)
 
 
 def one_index(cells: Sequence[Cell], index: int) -> list[Cell]:
@@ -109,29 +116,35 @@ class PlanLine:
     command: str
 
 
-def plan(table: Table, runs: Mapping[str, Sequence[Cell]], states: Mapping[str, State]) -> list[PlanLine]:
+def plan(
+    table: Table, runs: Mapping[str, Sequence[Cell]], states: Mapping[str, State], seen: dict[str, str] | None = None
+) -> list[PlanLine]:
     """What --run would do, row by row.
 
     Args:
         table: the table.
         runs: row id -> cells.
         states: by cell key.
+        seen: label of each run that stands above already, by cell key; parts of a table share one, which is added to.
     """
+    seen = {} if seen is None else seen
     measured = [s.result for s in states.values() if s.status == "measured" and s.result]
     done = [float(r["hours"]) for r in measured if r.get("hours")]
-    seen: dict[str, str] = {}
     found: list[PlanLine] = []
     for row in table.rows.values():
         cells = runs[row.id]
         if not cells:
             why = row.kind.replace("-", " ") if not row.runs else "no form of its own at this scale"
+            if row.kind == "published" and not row.checkpoint:
+                why = f"name its file: checkpoint.{row.id}=FILE"
             found.append(PlanLine(row.label, f"nothing: {why}", None, ""))
         for cell in cells:
             label = label_of(cell).removeprefix(f"{table.name} ")
             if cell.key in seen:
-                found.append(PlanLine(label, f"nothing: the same run as {seen[cell.key]}", None, ""))
+                same = seen[cell.key].removeprefix(f"{table.name} ")
+                found.append(PlanLine(label, f"nothing: the same run as {same}", None, ""))
                 continue
-            seen[cell.key] = label
+            seen[cell.key] = label_of(cell)
             state = states[cell.key]
             if state.status in ("measured", "running"):
                 found.append(PlanLine(label, f"nothing: {state}", None, ""))
@@ -143,6 +156,59 @@ def plan(table: Table, runs: Mapping[str, Sequence[Cell]], states: Mapping[str, 
                 hours = statistics.median(done)
             found.append(PlanLine(label, f"{verb}{test_of} ({state})", hours, f"repose {shlex.join(command_of(cell))}"))
     return found
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is left to do.
+
+    Attributes:
+        trainings: of `cells` that are not measured.
+        tests: likewise.
+        hours: of the trainings whose length is known.
+        unknown: trainings of unknown length.
+    """
+
+    trainings: int
+    tests: int
+    hours: float
+    unknown: int
+
+    def __str__(self) -> str:
+        if not self.trainings:
+            return f"{_many(self.tests, 'test')} to run"
+        if self.unknown == self.trainings:
+            return f"{_many(self.trainings, 'training')} of unknown length and {_many(self.tests, 'test')} to run"
+        took = f"{60 * self.hours:.0f} min" if self.hours < 2 else f"{self.hours:.3g} h"
+        more = f" and {self.unknown} of unknown length" if self.unknown else ""
+        return (
+            f"{_many(self.trainings, 'training')} and {_many(self.tests, 'test')} to run, about {took}{more} "
+            "(the tables' estimates, or the median of what was measured here)"
+        )
+
+
+def _many(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def estimate(cells: Sequence[Cell], states: Mapping[str, State]) -> Estimate:
+    """What --run would take.
+
+    Args:
+        cells: of one or more tables; a run that they share counts once.
+        states: by cell key.
+    """
+    said: dict[str, float] = {}
+    for cell in cells:
+        if (hours := cell.row.hours.get(cell.choice.scale)) is not None:
+            said.setdefault(cell.key, hours)
+    found = [(c, states[c.key]) for c in unique(cells)]
+    results = [s.result for _, s in found if s.status == "measured" and s.result]
+    done = [float(r["hours"]) for r in results if r.get("hours")]
+    todo = [c for c, s in found if s.status not in ("measured", "running")]
+    train = [c for c in todo if not c.parent and c.row.kind == "train"]
+    known = [said.get(c.key, statistics.median(done) if done else None) for c in train]
+    return Estimate(len(train), len(todo) - len(train), sum(h or 0.0 for h in known), known.count(None))
 
 
 def missing_data(cells: Iterable[Cell]) -> list[str]:

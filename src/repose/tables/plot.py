@@ -1,13 +1,19 @@
 # pyright: reportUnknownMemberType=false
-"""AP against GFLOPs: the paper's points hollow, ours filled, with their intervals."""
+"""A table's figure: AP against GFLOPs (the paper's points hollow, ours filled), or a curve per row over its metrics."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from repose.engine import rundir
 from repose.tables.render import values_of
 from repose.tables.report import Report
+from repose.tables.schema import COSTS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def ap_gflops(report: Report, path: Path) -> None:
@@ -53,6 +59,37 @@ def ap_gflops(report: Report, path: Path) -> None:
     axes.grid(alpha=0.3)
     if named:
         axes.legend(fontsize=7)
+    _save(figure, path)
+
+
+def curves(report: Report, path: Path) -> None:
+    """Draw each measured row as a line over the table's metrics, in their order (AP by bin of overlap, say).
+
+    Args:
+        report: filled-in table.
+        path: PNG; a vector PDF of the same name is written beside it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [m for m in report.table.metrics if m != "AP" and m not in COSTS]
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for line in report.lines:
+        values = [100 * line.values.get(name, math.nan) for name in names]
+        if not all(map(math.isnan, values)):
+            axes.plot(range(len(names)), values, "o-", label=line.row.label)
+    axes.set_xticks(range(len(names)), names, rotation=20, fontsize=7)
+    axes.set_ylabel("AP")
+    axes.set_title(f"{report.table.name}, scale {report.choice.scale}: {report.table.title}", fontsize=9)
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(fontsize=7)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     for file in (path, path.with_suffix(".pdf")):
         with rundir.atomic(file) as part:
             figure.savefig(part, format=file.suffix[1:], dpi=150)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from repose.config import experiments_root
-from repose.engine import rundir
+from repose.engine import provenance, rundir
 from repose.errors import UserError
 from repose.tables.cells import cell
 from repose.tables.render import markdown_table, measured
@@ -54,16 +54,16 @@ def read_published(table: Table, scale: str) -> dict[str, list[dict[str, str]]]:
 
 
 def publish(report: Report) -> list[str]:
-    """Append the measured rows of a report that are not there yet.
+    """Append the measured and counted rows of a report that are not there yet.
 
     Returns:
         labels of the rows added.
 
     Raises:
-        UserError: nothing in the table is measured.
+        UserError: nothing in the table is measured or counted.
     """
     path = results_file(report.table)
-    lines = [x for x in report.lines if x.status == "measured" and x.row.id != "yours"]
+    lines = [x for x in report.lines if x.row.id != "yours" and (x.status == "measured" or _is_counted(x))]
     if not lines:
         raise UserError(
             f"--publish: no row of {report.table.name} is measured at scale {report.choice.scale}; add --run"
@@ -87,7 +87,13 @@ def _known(row: Mapping[str, str], before: Sequence[Mapping[str, str]]) -> bool:
     return any(all(row.get(k, "") == b[k] for k in same) for b in before)
 
 
+def _is_counted(line: Line) -> bool:
+    return line.status == "counted" and line.cost.gmacs is not None
+
+
 def _published_row(report: Report, line: Line) -> dict[str, str]:
+    if _is_counted(line):
+        return _counted_row(report, line)
     first: Mapping[str, Any] = line.results[0]
     values = measured(line)
     commit = f"{str(first.get('commit') or 'no commit')[:12]}{'+changes' if first.get('dirty') else ''}"
@@ -116,6 +122,21 @@ def _published_row(report: Report, line: Line) -> dict[str, str]:
     }
 
 
+def _counted_row(report: Report, line: Line) -> dict[str, str]:
+    """A count has no data, protocol, seeds or hardware."""
+    return {
+        **dict.fromkeys(HEADS, ""),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "row": line.row.id,
+        "label": line.row.label,
+        "scale": report.choice.scale,
+        "params_M": f"{line.cost.params:.3f}",
+        "GMACs": f"{line.cost.gmacs:.3f}",
+        "protocol": f"counted {' + '.join(line.row.rule) or 'everything'} at {line.cost.size}",
+        "commit": f"{str(provenance.commit() or 'no commit')[:12]}{'+changes' if provenance.diff() else ''}",
+    }
+
+
 # --- README blocks -------------------------------------------------------------------------------------------------
 
 _BLOCK = re.compile(r"(<!-- results:([\w/.-]+):(\w+) -->\n)(.*?)(<!-- /results -->)", re.DOTALL)
@@ -134,26 +155,30 @@ def block(name: str, scale: str) -> str:
             paper = row.paper
             gflops = f"{paper['GFLOPs']:.2f}" if "GFLOPs" in paper else "–"
             params = f"{paper['params']:.1f}" if "params" in paper else "–"
+            done = "counted" if row.kind == "counted" else "measured"
             rows.append(
                 [
                     row.label,
                     *(f"{paper[m]:.1f}" if m in paper else "–" for m in metrics),
-                    ap,
+                    *([ap] if metrics else []),
                     f"{gflops} / {last.get('GMACs') or '–'}",
                     f"{params} / {last.get('params_M') or '–'}",
-                    row.kind.replace("-", " ") if not row.runs else "measured" if last else "not published",
+                    row.kind.replace("-", " ") if not row.has_network else done if last else "not published",
                 ]
             )
-        heads = ["row", *(f"paper {m}" for m in metrics), f"ours AP [95 %], scale {scale}"]
+        heads = ["row", *(f"paper {m}" for m in metrics)]
+        heads += [f"ours AP [95 %], scale {scale}"] if metrics else []
         heads += ["GFLOPs paper / ours", "params M paper / ours", "status"]
         parts.append(markdown_table(heads, rows))
+        newest = [found[-1] for found in published.values()]
         sources = dict.fromkeys(
-            f"{r['protocol']}; {r['hardware']}; commit {r['commit']}; seeds: {r['seeds']}"
-            for found in published.values()
-            for r in found[-1:]
+            f"Measured with {r['protocol']}; {r['hardware']}; commit {r['commit']}; seeds: {r['seeds']}."
+            if r["seeds"]
+            else f"{r['protocol'].capitalize()}; commit {r['commit']}."
+            for r in newest
         )
-        parts += [f"Measured with {s}." for s in sources]
-        if scale != "paper" and published:
+        parts += list(sources)
+        if scale != "paper" and any(r["seeds"] for r in newest):
             parts.append(f"Scale {scale} is scaled down: its AP is not comparable with the paper's.")
     return "\n\n".join(parts) + "\n"
 

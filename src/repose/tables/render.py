@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -56,40 +56,88 @@ def _published(line: Line) -> str:
     return f"{last['AP']} ({last['commit'][:7]}, {last['hardware']})"
 
 
-def columns(report: Report, every: bool) -> list[tuple[str, list[str]]]:
+Form = Literal["full", "pairs", "first"]
+"""full: every metric with columns of its own; pairs: metrics after the AP as `paper/ours`; first: one metric alone."""
+
+
+def columns(report: Report, form: Form) -> list[tuple[str, list[str]]]:
     """Headings and cells, row by row.
 
     Args:
         report: the table.
-        every: all metrics in columns of their own; else the first metric, and costs as `paper / ours`.
+        form: how much of it.
     """
     lines = report.lines
     metrics = [m for m in report.table.metrics if m not in COSTS]
     found = [("row", [line.row.label for line in lines])]
-    for metric in metrics if every else metrics[:1]:
-        found.append((f"paper {metric}", [_paper(x, metric) for x in lines]))
-        found.append((f"ours {metric}" + (" [95 %]" if metric == "AP" else ""), [_ours(x, metric) for x in lines]))
+    for metric in metrics[:1] if form == "first" else metrics:
+        paper, ours = [_paper(x, metric) for x in lines], [_ours(x, metric) for x in lines]
+        alone = set(paper) == {NONE} and report.table.statistic != ""  # the paper's are in a picture
+        if form == "pairs" and not alone and metric != metrics[0]:
+            found.append((f"{metric}\npaper/ours", _pairs(paper, ours)))
+            continue
+        if not alone:
+            found.append((f"paper {metric}", paper))
+        found.append((f"ours {metric}" + (" [95 %]" if metric == "AP" else ""), ours))
         if metric == "AP":
             differences = [NONE if x.difference is None else f"{x.difference:+.1f}" for x in lines]
-            if every or set(differences) != {NONE}:
+            if form == "full" or set(differences) != {NONE}:
                 found.append(("diff", differences))
-    gmacs = [number(x.cost.gmacs) for x in lines]
-    params = [number(x.cost.params) for x in lines]
-    if every:
-        found += [
-            ("paper GFLOPs", [_paper(x, "GFLOPs") for x in lines]),
-            ("GMACs", gmacs),
-            ("paper params M", [_paper(x, "params") for x in lines]),
-            ("params M", params),
-        ]
-    else:
-        found.append(("GMACs\npaper/ours", [f"{_paper(x, 'GFLOPs')}/{g}" for x, g in zip(lines, gmacs, strict=True)]))
-        found.append(
-            ("params M\npaper/ours", [f"{_paper(x, 'params')}/{p}" for x, p in zip(lines, params, strict=True)])
-        )
+    found += _costs(lines, form)
     if any(x.published for x in lines):
         found.append(("published", [_published(x) for x in lines]))
     found.append(("status", [x.status for x in lines]))
+    return found
+
+
+def _pairs(paper: Sequence[str], ours: Sequence[str]) -> list[str]:
+    return [f"{p}/{o}" for p, o in zip(paper, ours, strict=True)]
+
+
+def _costs(lines: Sequence[Line], form: Form) -> list[tuple[str, list[str]]]:
+    """GMACs and parameters, beside the paper's where it gives any; nothing where nothing has a network."""
+    found: list[tuple[str, list[str]]] = []
+    for key, paper_head, ours_head in (("GFLOPs", "paper GFLOPs", "GMACs"), ("params", "paper params M", "params M")):
+        paper = [_paper(x, key) for x in lines]
+        ours = [number(x.cost.gmacs if key == "GFLOPs" else x.cost.params) for x in lines]
+        if set(paper) == {NONE} and set(ours) == {NONE}:
+            continue
+        if set(paper) == {NONE}:
+            found.append((ours_head, ours))
+        elif form == "full":
+            found += [(paper_head, paper), (ours_head, ours)]
+        else:
+            found.append((f"{ours_head}\npaper/ours", _pairs(paper, ours)))
+    return found
+
+
+def pivot(report: Report, intervals: bool) -> list[tuple[str, list[str]]]:
+    """Headings and cells of a table over data sets: a row per method, `paper / ours` per data set.
+
+    Args:
+        report: a table with `columns`.
+        intervals: ours with its interval.
+    """
+    methods: dict[str, dict[str, Line]] = {}
+    for line in report.lines:
+        methods.setdefault(line.row.method or line.row.id, {})[line.row.column] = line
+    firsts = [next(iter(each.values())) for each in methods.values()]
+    table = report.table
+
+    def value(line: Line | None) -> str:
+        if line is None:
+            return NONE
+        ours = NONE if "AP" not in line.values else ap_text(line) if intervals else shown("AP", line.values["AP"])
+        return _paper(line, "AP") if not line.row.runs else f"{_paper(line, 'AP')} / {ours}"
+
+    found = [("row", [table.method_label(x.row) for x in firsts])]
+    found += [
+        (f"{column.label}\npaper / ours", [value(each.get(column.id)) for each in methods.values()])
+        for column in table.columns.values()
+    ]
+    found += _costs(firsts, "first")
+    statuses = [dict.fromkeys(x.status for x in each.values()) for each in methods.values()]
+    found.append(("status", [", ".join(each) for each in statuses]))
     return found
 
 
@@ -104,9 +152,9 @@ def print_report(report: Report, console: Console | None = None) -> None:
     """Print for people; fits any terminal of 80 columns or more."""
     console = console or Console()
     grid = RichTable(title=escape(title(report)), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    every = columns(report, console.width >= WIDE)
+    every = _that_fits(report, console.width)
     for name, values in every:
-        text = name in ("row", "status", "published")
+        text = name in _TEXT
         widest = max(map(len, values), default=0)
         grid.add_column(
             name,
@@ -116,13 +164,33 @@ def print_report(report: Report, console: Console | None = None) -> None:
             header_style="bold",
             min_width=min(widest, 9) if text else widest,
         )
-    for i, line in enumerate(report.lines):
-        style = "bold" if line.row.id == "yours" else "dim" if not line.row.runs else ""
-        grid.add_row(*(escape(values[i]) for _, values in every), style=style)
+    styles = ["bold" if x.row.id == "yours" else "dim" if x.row.role == "quoted" else "" for x in report.lines]
+    for i in range(len(every[0][1])):
+        grid.add_row(*(escape(values[i]) for _, values in every), style="" if report.table.columns else styles[i])
     console.print()
     console.print(grid)
     for text in below(report):
         console.print(escape(text), soft_wrap=False, highlight=False)
+
+
+_TEXT = ("row", "status", "published")
+
+
+def _that_fits(report: Report, width: int) -> list[tuple[str, list[str]]]:
+    """The fullest form whose numbers fit; labels and status are folded where they must."""
+    if report.table.columns:
+        forms = [pivot(report, True), pivot(report, False)]
+    else:
+        forms = [columns(report, f) for f in ("full", "pairs", "first") if f != "full" or width >= WIDE]
+    for form in forms[:-1]:
+        if sum(_width(name, values) for name, values in form) <= width:
+            return form
+    return forms[-1]
+
+
+def _width(name: str, values: Sequence[str]) -> int:
+    widest = max(map(len, values), default=0)
+    return 1 + (min(widest, 18) if name in _TEXT else max(widest, *map(len, name.split("\n"))))
 
 
 def below(report: Report) -> list[str]:
@@ -144,10 +212,15 @@ def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def markdown(report: Report) -> str:
     """The whole report as Markdown."""
-    every = columns(report, True)
-    rows = [[values[i] for _, values in every] for i in range(len(report.lines))]
+    tables = [columns(report, "full")]
+    if report.table.columns:
+        tables.insert(0, pivot(report, True))
+    parts = [f"## {title(report)}"]
+    for every in tables:
+        rows = [[values[i] for _, values in every] for i in range(len(every[0][1]))]
+        parts.append(markdown_table([name.replace("\n", " ") for name, _ in every], rows))
     notes = "\n".join(f"- {text}" for text in below(report))
-    return f"## {title(report)}\n\n{markdown_table([n for n, _ in every], rows)}\n\n{notes}\n"
+    return "\n\n".join(parts) + f"\n\n{notes}\n"
 
 
 CSV_HEADS = ("id", "label", "kind", "status")
@@ -191,6 +264,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "id": x.row.id,
             "label": x.row.label,
             "kind": x.row.kind,
+            **({"column": x.row.column, "method": x.row.method} if x.row.column else {}),
             "paper": dict(x.row.paper),
             "measured": measured(x) if x.values else None,
             "status": x.status,
@@ -227,11 +301,11 @@ def write_files(report: Report, runs: Path) -> list[Path]:
     found = [base.with_suffix(".md"), base.with_suffix(".csv")]
     rundir.write_text(found[0], markdown(report))
     rundir.write_text(found[1], csv_text(report))
-    if report.table.plot == "ap-gflops":
-        from repose.tables.plot import ap_gflops
+    if report.table.plot:
+        from repose.tables import plot
 
         found.append(base.with_suffix(".png"))
-        ap_gflops(report, found[-1])
+        (plot.ap_gflops if report.table.plot == "ap-gflops" else plot.curves)(report, found[-1])
     return found
 
 

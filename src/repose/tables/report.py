@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 
 from repose.config import leaves, to_dict
 from repose.config.schema import NOT_IDENTITY
+from repose.errors import UserError
 from repose.tables import claims
 from repose.tables.cells import Cell, Choice, at_scale, cell, cells
 from repose.tables.claims import FLOOR, Interval, Verdict
@@ -24,12 +25,19 @@ class Numbers(Protocol):
         """AP (0-1) of a measured run with its interval over images."""
         ...
 
-    def paired(self, better: Cell, worse: Cell) -> Interval | None:
-        """Difference of AP (0-1), same images; None where the two runs saw different images."""
+    def paired(self, better: Cell, worse: Cell, metric: str = "AP") -> Interval | None:
+        """Difference of AP (0-1), same images; None where the two runs saw different images.
+
+        `metric` may be the AP of a subset of the images (AP_H, say); None where there is no such subset.
+        """
         ...
 
     def cost(self, table: Table, row: Row, choice: Choice) -> RowCost:
         """Params and GMACs at the paper's size."""
+        ...
+
+    def statistic(self, cell: Cell) -> dict[str, float]:
+        """What a statistic row computes; UserError where its annotations are not here."""
         ...
 
 
@@ -38,7 +46,8 @@ class Line:
     """One row, filled in.
 
     Attributes:
-        status: measured, stale, running, stopped, failed, not run, not run at mini, quoted, server only.
+        status: measured, stale, running, stopped, failed, not run, not run at mini, quoted, server only, counted,
+            computed, no data, needs its file.
         reason: behind it.
         values: measured metrics, mean over seeds, 0-1 as in result.json; empty unless measured.
         interval: of AP (0-1).
@@ -130,8 +139,12 @@ def _line(
 ) -> Line:
     cost = numbers.cost(table, row, choice)
     line = Line(row, "", cost=cost, published=published.get(row.id, ()))
+    if row.kind == "statistic":
+        return _statistic(table, choice, line, numbers)
     if not row.runs:
         return replace(line, status=row.kind.replace("-", " "), reason=row.source)
+    if not states and row.kind == "published" and at_scale(row, choice.scale) and not row.checkpoint:
+        return replace(line, status="needs its file", reason=f"checkpoint.{row.id}=FILE; {row.source}")
     if not states:
         return replace(line, status=f"not run at {choice.scale}", reason="no distinct form at this scale")
     done = [(c, s.result) for c, s in states if s.status == "measured" and s.result]
@@ -144,7 +157,7 @@ def _line(
     results = [r for _, r in done]
     values = _means(results)
     interval = claims.over_seeds([numbers.interval(c, r) for c, r in done]) if "AP" in values else None
-    wrong = [protocol_differs(table, choice, r) for r in results]
+    wrong = [protocol_differs(table, choice, r, row) for r in results]
     paper = row.paper.get("AP")
     difference = 100 * values["AP"] - paper if "AP" in values and paper is not None and not any(wrong) else None
     return replace(
@@ -157,6 +170,15 @@ def _line(
         difference=difference,
         results=results,
     )
+
+
+def _statistic(table: Table, choice: Choice, line: Line, numbers: Numbers) -> Line:
+    if not at_scale(line.row, choice.scale):
+        return replace(line, status=f"not run at {choice.scale}", reason="no distinct form at this scale")
+    try:
+        return replace(line, status="computed", values=numbers.statistic(cell(table, line.row, choice)))
+    except UserError as error:
+        return replace(line, status="no data", reason=str(error))
 
 
 def _means(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -172,14 +194,15 @@ def _means(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 # --- protocol ------------------------------------------------------------------------------------------------------
 
 
-def protocol_differs(table: Table, choice: Choice, result: Mapping[str, Any]) -> str:
+def protocol_differs(table: Table, choice: Choice, result: Mapping[str, Any], row: Row | None = None) -> str:
     """Why a measured AP and the paper's are not numbers of the same thing, or an empty string."""
     if choice.scale != "paper":
         return f"scale {choice.scale} is not the paper's"
     paper = table.protocol
     data = inner(result, "data").get("name")
-    if paper.data and data != paper.data:
-        return f"evaluated on {data}, the paper on {paper.data}"
+    wanted = table.evaluated_on(row) if row else paper.data
+    if wanted and data != wanted:
+        return f"evaluated on {data}, the paper on {wanted}"
     boxes = str(result.get("box_source") or "")
     if paper.boxes and boxes.partition(":")[0] != paper.boxes:
         return f"boxes: {boxes}, the paper's: {paper.boxes}"
@@ -238,14 +261,13 @@ def judge(claim: Claim, lines: Mapping[str, Line], measured: Mapping[str, Sequen
     for line in (better, worse):
         if not line.seeds:
             return Verdict("undecided", f"{line.row.label} is {line.status}")
-    if claim.metric != "AP":
-        return Verdict("undecided", f"no interval is computed for {claim.metric}")
     other = {c.number: c for c in measured[claim.worse]}
     pairs = [(c, other[c.number]) for c in measured[claim.better] if c.number in other]
-    each = [d for b, w in pairs if (d := numbers.paired(b, w)) is not None]
+    each = [d for b, w in pairs if (d := numbers.paired(b, w, claim.metric)) is not None]
     if not each or len(each) < len(pairs):
-        return Verdict("undecided", "no paired test: other images, or predictions or data are not here")
-    values = (better.values.get("AP", 0.0), worse.values.get("AP", 0.0))
+        what = "" if claim.metric == "AP" else f" of {claim.metric}"
+        return Verdict("undecided", f"no paired test{what}: other images, or predictions or data are not here")
+    values = (better.values.get(claim.metric, 0.0), worse.values.get(claim.metric, 0.0))
     return claims.judge_measured(claims.over_seeds(each), values, len(each))
 
 
@@ -255,11 +277,12 @@ def judge(claim: Claim, lines: Mapping[str, Line], measured: Mapping[str, Sequen
 def _notes(table: Table, choice: Choice, lines: Sequence[Line]) -> list[str]:
     scale = choice.scale
     found: list[str] = []
-    reasons = {protocol_differs(table, choice, r) for x in lines for r in x.results} - {""}
+    reasons = {protocol_differs(table, choice, r, x.row) for x in lines for r in x.results} - {""}
     if reasons:
         found.append(f"no difference to the paper is given: {'; '.join(sorted(reasons))}")
     if table.counted:
         found.append(f"the paper's GFLOPs and params: {table.counted}; ours: fvcore, at the paper's size")
+    found += _rules(lines)
     for line in lines:
         if line.row.counted:
             found.append(f"{line.row.label}: the paper counts {line.row.counted}")
@@ -267,14 +290,21 @@ def _notes(table: Table, choice: Choice, lines: Sequence[Line]) -> list[str]:
             found.append(f"{line.row.label}: {line.row.note}")
         if line.cost.why:
             found.append(f"{line.row.label}: {line.cost.why}")
-        if line.reason and line.status not in ("quoted", "server only") and not line.status.startswith("not run at"):
+        if line.reason and line.status not in _SAID_ELSEWHERE and not line.status.startswith("not run at"):
             found.append(f"{line.row.label}: {line.status}: {line.reason}")
     if low := [x.row.label for x in lines if x.floor]:
         found.append(f"floor: an AP below {100 * FLOOR:.0f} cannot be ranked: {'; '.join(low)}")
+    missing: dict[str, list[str]] = {}
+    for line in lines:
+        if line.status == "no data":
+            missing.setdefault(line.reason, []).append(line.row.label)
+    found += [f"{', '.join(labels)}: no data: {why}" for why, labels in missing.items()]
     sources: dict[str, list[str]] = {}
     for line in lines:
         if line.status in ("quoted", "server only") and line.reason:
-            sources.setdefault(line.reason, []).append(line.row.label)
+            labels = sources.setdefault(line.reason, [])
+            if (label := table.method_label(line.row)) not in labels:
+                labels.append(label)
     found += [f"{', '.join(labels)}: quoted from {source}" for source, labels in sources.items()]
     found += mechanism(table, lines)
     if scale != "paper":
@@ -287,6 +317,18 @@ def _notes(table: Table, choice: Choice, lines: Sequence[Line]) -> list[str]:
     if table.note:
         found.append(table.note)
     return found
+
+
+_SAID_ELSEWHERE = ("quoted", "server only", "counted", "no data")
+
+
+def _rules(lines: Sequence[Line]) -> list[str]:
+    """Which rows' GMACs leave operations out, to follow the paper's rule."""
+    rules: dict[tuple[str, ...], list[str]] = {}
+    for line in lines:
+        if line.row.rule and line.cost.gmacs is not None:
+            rules.setdefault(line.row.rule, []).append(line.row.label)
+    return [f"our GMACs count {' + '.join(rule)} alone: {', '.join(labels)}" for rule, labels in rules.items()]
 
 
 def mechanism(table: Table, lines: Sequence[Line]) -> list[str]:

@@ -17,6 +17,11 @@
     shows: {mini: the order of the sizes on drawn people}
     not_shown: {mini: any number of the paper}
 
+`data_<scale>` of the table (or of a row) is the data overlay at that scale. With `columns` (one data set each), `paper`
+holds an AP by column, and each row becomes one row per column: the first is trained, the others test its checkpoint
+there (`id@column`). A `counted` row has costs alone, by the operations that `rule` names; a `statistic` row is computed
+from annotations by the table's `statistic`.
+
 Paper values are in the paper's units: AP in percent, GFLOPs in 1e9, params in millions (`counted` says how). Rows and
 claims are mappings so that every key has a line number. Imports no torch.
 """
@@ -35,7 +40,9 @@ from typing import Any, Literal
 from repose.config import Layer, experiments_root, leaves, nearest, read_yaml
 from repose.errors import UserError
 
-Kind = Literal["train", "eval", "published", "quoted", "server-only"]
+Kind = Literal["train", "eval", "published", "quoted", "server-only", "counted", "statistic"]
+OPERATIONS = ("conv", "deconv", "linear", "norm", "deform", "roi_align", "attention", "upsample", "other")
+"""Kinds of operations that a `rule` may count: `metrics.cost.BY_OP` (which imports torch; a test holds them equal)."""
 SCALES = ("smoke", "mini", "lite", "paper")
 COSTS = ("GFLOPs", "params")
 """Columns of `paper` that are counted, not measured: lower is better, no confidence interval."""
@@ -68,11 +75,14 @@ class Row:
     """as in the paper"""
     kind: Kind = "train"
     """train; eval = `reuse`d checkpoint, other test settings; published = somebody's checkpoint, our evaluator;
-    quoted = somebody's number, never run; server-only = an evaluation server's number"""
+    quoted = somebody's number, never run; server-only = an evaluation server's number; counted = cost alone, nothing is
+    trained; statistic = computed from annotations"""
     paper: dict[str, float] = field(default_factory=dict[str, float])
     """the paper's values, in its units"""
     counted: str = ""
     """counting rule of the paper's GFLOPs and params in this row, where it differs from the table's"""
+    rule: tuple[str, ...] = ()
+    """operations counted in our GMACs of this row, to follow the paper's rule; empty = all that fvcore counts"""
     set: dict[str, Any] = field(default_factory=dict[str, Any])
     """settings, nested, over scale and data"""
     set_at: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
@@ -92,23 +102,32 @@ class Row:
     checkpoint: str = ""
     """[file] of a published row"""
     sha256: str = ""
-    """of that file"""
+    """of that file; both empty where no sum is known: then the user names the file, `checkpoint.<row id>=FILE`"""
     source: str = ""
     """where a quoted or published number comes from"""
     note: str = ""
     """an error in the paper, say; printed below the table"""
     hours: dict[str, float] = field(default_factory=dict[str, float])
     """[hours] estimate by scale, for --plan"""
+    column: str = ""
+    """id of the table's column that this row fills in (set by the reader, never in a file)"""
+    method: str = ""
+    """id of the row in the file, where `columns` made several of it (set by the reader)"""
 
     @property
     def runs(self) -> bool:
-        """Whether repose computes this row."""
+        """Whether repose trains or tests for this row."""
         return self.kind in ("train", "eval", "published")
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the row's network is built here, so that its cost can be counted."""
+        return self.runs or self.kind == "counted"
 
     @property
     def role(self) -> str:
         """own, baseline or quoted."""
-        if not self.runs:
+        if self.kind in ("quoted", "server-only"):
             return "quoted"
         return "baseline" if self.baseline or self.kind == "published" else "own"
 
@@ -125,6 +144,27 @@ class Claim:
     """row id"""
     metric: str = "AP"
     """AP..., or GFLOPs, params, where better means lower"""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A data set on which every row of a table is evaluated."""
+
+    id: str
+    label: str = ""
+    """as in the paper"""
+    name: str = ""
+    """`data.name` of the set the paper evaluated, instead of the protocol's `data`"""
+    kind: Literal["measured", "server-only"] = "measured"
+    """server-only: only an evaluation server knows the labels"""
+    set: dict[str, Any] = field(default_factory=dict[str, Any])
+    """settings of the evaluation, nested"""
+    data: str = ""
+    """data overlay at scale paper"""
+    data_at: dict[str, str] = field(default_factory=dict[str, str])
+    """`data_<scale>`: data overlay at that scale"""
+    at: tuple[str, ...] = ()
+    """scales at which the column has data of its own; empty = all"""
 
 
 @dataclass(frozen=True)
@@ -147,6 +187,14 @@ class Table:
     """place in the paper"""
     experiment: str = ""
     """base of the rows"""
+    data: str = ""
+    """data overlay of all rows at scale paper; empty = the experiment's"""
+    data_at: dict[str, str] = field(default_factory=dict[str, str])
+    """`data_<scale>`: data overlay of all rows at that scale, where a row names no other"""
+    statistic: Literal["", "occlusion"] = ""
+    """what `statistic` rows compute; `occlusion`: how many people have no visible part (tables/statistics.py)"""
+    columns: dict[str, Column] = field(default_factory=dict[str, Column])
+    """data sets on which every row is evaluated; the first is the one it is trained with"""
     protocol: Protocol = Protocol()
     counted: str = ""
     """the paper's counting rule of GFLOPs and params"""
@@ -158,7 +206,7 @@ class Table:
     """file name (table-1) whose rows these are: a figure drawn from a table"""
     rows: dict[str, Row] = field(default_factory=dict[str, Row])
     claims: dict[str, Claim] = field(default_factory=dict[str, Claim])
-    plot: Literal["", "ap-gflops"] = ""
+    plot: Literal["", "ap-gflops", "curves"] = ""
     """also draw this figure"""
     shows: dict[str, str] = field(default_factory=dict[str, str])
     """by scale: what a table at that scale can show"""
@@ -177,7 +225,8 @@ class Table:
         found = self.layers(self.rows[row.reuse], scale) if row.reuse else []
         for key, values in (("set", row.set), (f"set_{scale}", row.set_at.get(scale, {}))):
             if values:
-                prefix = f"rows.{row.id}.{key}."
+                owner = f"columns.{row.column}" if row.column and row.reuse else f"rows.{row.method or row.id}"
+                prefix = f"{owner}.{key}."
                 lines = {k.removeprefix(prefix): n for k, n in self.lines.items() if k.startswith(prefix)}
                 found.append(Layer(str(self.path), values, lines))
         return found
@@ -191,7 +240,19 @@ class Table:
     def data_of(self, row: Row, scale: str) -> str:
         """Data overlay that the row asks for at a scale, or empty."""
         own = row.data_at.get(scale, row.data if scale == "paper" else "")
-        return own or (self.data_of(self.rows[row.reuse], scale) if row.reuse else "")
+        if not own and row.reuse:
+            return self.data_of(self.rows[row.reuse], scale)
+        return own or self.data_at.get(scale, self.data if scale == "paper" else "")
+
+    def method_label(self, row: Row) -> str:
+        """Label of a row as the file has it, without the column that the reader added."""
+        column = self.columns.get(row.column)
+        return row.label.removesuffix(f", {column.label}") if column else row.label
+
+    def evaluated_on(self, row: Row) -> str:
+        """`data.name` of the set on which the paper evaluated a row."""
+        column = self.columns.get(row.column)
+        return (column.name if column else "") or self.protocol.data
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -206,9 +267,14 @@ def load_table(path: Path) -> Table:
     values, lines = read_yaml(path)
     paper = path.parent.parent.name
     table = Table(name=f"{paper}/{short_name(path.stem)}", paper=paper, path=path, lines=lines)
-    known = {f.name for f in dataclasses.fields(Table)} - {"name", "paper", "path", "lines"}
-    fields = _checked(table, Table, values, "", known)
+    known = {f.name for f in dataclasses.fields(Table)} - {"name", "paper", "path", "lines", "data_at"}
+    plain, at = _by_scale(table, values, "", ("data",))
+    fields = _checked(table, Table, plain, "", known)
+    fields["data_at"] = _typed(at["data"], dict[str, str], f"{path}: data_")
+    fields["columns"] = {i: _column(table, i, v) for i, v in _mapping(table, values, "columns").items()}
     rows = {i: _row(table, i, v) for i, v in _mapping(table, values, "rows").items()}
+    if fields["columns"]:
+        rows = _in_columns(table, rows, fields["columns"])
     claims = {i: _claim(table, i, v) for i, v in _mapping(table, values, "claims").items()}
     keys = {f.name for f in dataclasses.fields(Protocol)}
     protocol = Protocol(**_checked(table, Protocol, _mapping(table, values, "protocol"), "protocol.", keys))
@@ -227,6 +293,9 @@ def load_table(path: Path) -> Table:
             rows=source.rows,
             lines={**lines, **moved},
             experiment=table.experiment or source.experiment,
+            data=table.data or source.data,
+            data_at=table.data_at or source.data_at,
+            columns=source.columns,
             protocol=protocol if "protocol" in values else source.protocol,
             counted=table.counted or source.counted,
         )
@@ -243,7 +312,7 @@ def _checked(table: Table, cls: type, values: dict[str, Any], prefix: str, known
             hint = nearest(str(key), known)
             fix = f"did you mean {hint[0]!r}?" if hint else f"there are: {', '.join(sorted(known))}"
             raise UserError(f"{where}: unknown key {prefix + str(key)!r}; {fix}")
-        if key in ("rows", "claims", "protocol") and cls is Table:
+        if key in ("rows", "claims", "protocol", "columns") and cls is Table:
             found[key] = value
             continue
         found[key] = _typed(value, hints[key], f"{where}: {prefix}{key}")
@@ -285,25 +354,80 @@ def _mapping(table: Table, values: dict[str, Any], key: str) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", value)
 
 
-def _row(table: Table, row_id: str, values: Any) -> Row:
-    key = f"rows.{row_id}"
-    _id(table, row_id, values, key)
-    known = {f.name for f in dataclasses.fields(Row)} - {"id", "set_at", "data_at"}
+def _by_scale(
+    table: Table, values: dict[str, Any], prefix: str, stems: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Keys as they are, and those with a scale behind them (`set_mini`) by stem and scale."""
     plain: dict[str, Any] = {}
-    at: dict[str, dict[str, Any]] = {"set": {}, "data": {}}
+    at: dict[str, dict[str, Any]] = {stem: {} for stem in stems}
     for k, value in values.items():
         stem, _, scale = str(k).partition("_")
         if stem in at and scale:
             if not (scale_exists(table.paper, scale)):
-                raise UserError(f"{table.where(f'{key}.{k}')}: there is no scale {scale!r}")
+                raise UserError(f"{table.where(f'{prefix}{k}')}: there is no scale {scale!r}")
             at[stem][scale] = value
         else:
             plain[k] = value
+    return plain, at
+
+
+def _row(table: Table, row_id: str, values: Any) -> Row:
+    key = f"rows.{row_id}"
+    _id(table, row_id, values, key)
+    known = {f.name for f in dataclasses.fields(Row)} - {"id", "set_at", "data_at", "column", "method"}
+    plain, at = _by_scale(table, values, f"{key}.", ("set", "data"))
     fields = _checked(table, Row, plain, f"{key}.", known)
     set_at = _typed(at["set"], dict[str, dict[str, Any]], f"{table.where(key)}: {key}.set_")
     data_at = _typed(at["data"], dict[str, str], f"{table.where(key)}: {key}.data_")
     fields.setdefault("label", row_id)
     return Row(id=row_id, set_at=set_at, data_at=data_at, **fields)
+
+
+def _column(table: Table, column_id: str, values: Any) -> Column:
+    key = f"columns.{column_id}"
+    _id(table, column_id, values, key)
+    known = {f.name for f in dataclasses.fields(Column)} - {"id", "data_at"}
+    plain, at = _by_scale(table, values, f"{key}.", ("data",))
+    fields = _checked(table, Column, plain, f"{key}.", known)
+    fields.setdefault("label", column_id)
+    return Column(
+        id=column_id, data_at=_typed(at["data"], dict[str, str], f"{table.where(key)}: {key}.data_"), **fields
+    )
+
+
+def _in_columns(table: Table, rows: dict[str, Row], columns: dict[str, Column]) -> dict[str, Row]:
+    """One row per row and column; see the head of this file."""
+    found: dict[str, Row] = {}
+    first = next(iter(columns))
+    for row in rows.values():
+        for name in row.paper:
+            if name not in columns:
+                raise UserError(
+                    f"{table.where(f'rows.{row.id}.paper')}: no column {name!r}; there are: {', '.join(columns)}"
+                )
+        if row.kind not in ("train", "published", "quoted"):
+            raise UserError(f"{table.where(f'rows.{row.id}')}: a row over `columns` is trained, published or quoted")
+        for column in columns.values():
+            paper = {"AP": row.paper[column.id]} if column.id in row.paper else {}
+            name = f"{row.id}@{column.id}"
+            place: dict[str, Any] = {
+                "column": column.id,
+                "method": row.id,
+                "label": f"{row.label}, {column.label}",
+                "paper": paper,
+            }
+            if not row.runs or column.kind == "server-only":
+                if paper:  # what the paper does not give either is no row
+                    kind: Kind = "quoted" if not row.runs else "server-only"
+                    found[name] = Row(id=name, kind=kind, source=row.source, baseline=row.baseline, **place)
+            elif column.id == first:
+                found[row.id] = dataclasses.replace(row, **place)
+            else:
+                found[name] = Row(
+                    id=name, kind="eval", reuse=row.id, set=column.set, data=column.data, data_at=column.data_at,
+                    at=column.at, baseline=row.baseline, **place,
+                )  # fmt: skip
+    return found
 
 
 def _claim(table: Table, claim_id: str, values: Any) -> Claim:
@@ -325,8 +449,8 @@ def _check(table: Table) -> None:
     if not table.rows:
         raise UserError(f"{table.path}: a table needs `rows` (or `rows_from`)")
     for row in table.rows.values():
-        key = f"rows.{row.id}"
-        if row.runs and not table.experiment_of(row):
+        key = f"rows.{row.method or row.id}"
+        if not (row.kind in ("quoted", "server-only") or table.experiment_of(row)):
             raise UserError(f"{table.where(key)}: row {row.id!r} needs an `experiment` (its own or the table's)")
         if (row.kind == "eval") != bool(row.reuse):
             raise UserError(f"{table.where(key)}: `kind: eval` and `reuse: <row>` belong together (row {row.id!r})")
@@ -337,8 +461,14 @@ def _check(table: Table) -> None:
                 raise UserError(
                     f"{table.where(f'{key}.reuse')}: row {row.reuse!r} is not trained, it has no checkpoint"
                 )
-        if row.kind == "published" and not (row.checkpoint and row.sha256):
-            raise UserError(f"{table.where(key)}: a published row needs `checkpoint` and `sha256` (row {row.id!r})")
+        if row.kind == "published" and row.checkpoint and not row.sha256:
+            raise UserError(f"{table.where(key)}: a published `checkpoint` needs its `sha256` (row {row.id!r})")
+        if (row.kind == "statistic") and not table.statistic:
+            raise UserError(f"{table.where(key)}: row {row.id!r} needs the table's `statistic`")
+        if wrong := [name for name in row.rule if name not in OPERATIONS]:
+            raise UserError(
+                f"{table.where(f'{key}.rule')}: no operation {wrong[0]!r}; there are: {', '.join(OPERATIONS)}"
+            )
         if row.kind in ("quoted", "server-only") and (row.set or row.set_at):
             raise UserError(f"{table.where(key)}: row {row.id!r} is {row.kind}, it is never run and takes no `set`")
         for scale in row.at:

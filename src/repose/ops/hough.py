@@ -1,0 +1,215 @@
+"""Hough voting: pixels vote for the place their vector points at, and peaks of the votes are found.
+
+Shapes: K channels, H W pixels, V votes, N peaks. Positions are (x, y) in pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_EXACT = 1 << 24
+"""Up to here float32 holds every integer."""
+_TILE = 32
+"""[pixels] smallest side of the tiles that `smooth_near` works in."""
+
+
+def hough_votes(
+    logit_KHW: Tensor,
+    offset_K2HW: Tensor,
+    stride: int,
+    input_hw: tuple[int, int],
+    threshold: float,
+    scale: float = 1.0,
+) -> Tensor:
+    """Every input pixel above a probability votes, with that probability as weight, where its vector points.
+
+    Logits and vectors are interpolated bilinearly between cells (beyond the last cell they repeat), but only in the
+    blocks of stride^2 pixels that have a corner above the threshold: nowhere else can a pixel be. Votes are shared
+    bilinearly between four pixels; those outside the input are lost.
+
+    Args:
+        logit_KHW: logits of the probabilities, cells of `stride`.
+        offset_K2HW: vectors, input pixels.
+        stride: input pixels per cell, a power of two.
+        input_hw: input height and width.
+        threshold: [probability] in (0, 1).
+        scale: of the votes' weights.
+
+    Returns:
+        (K, input height, input width) sums of votes.
+    """
+    k, rows, columns = logit_KHW.shape
+    height, width = input_hw
+    device, dtype = logit_KHW.device, logit_KHW.dtype
+    limit = torch.logit(torch.tensor(threshold, dtype=torch.float64)).item()
+    # Where a vector points is as linear between cells as the vector itself. The map of votes has two pixels around it,
+    # which catch what falls outside, so that no vote needs a test.
+    y_H = torch.arange(rows + 1, device=device, dtype=dtype) * stride + 1
+    x_W = torch.arange(columns + 1, device=device, dtype=dtype) * stride + 1
+    maps_K3HW = F.pad(torch.cat([logit_KHW[:, None], offset_K2HW], dim=1), (0, 1, 0, 1), mode="replicate")
+    maps_K3HW[:, 1] += x_W
+    maps_K3HW[:, 2] += y_H[:, None]
+    above = maps_K3HW[:, 0] > limit
+    near_KHW = above[:, :-1, :-1] | above[:, :-1, 1:] | above[:, 1:, :-1] | above[:, 1:, 1:]
+    channel_A, i_A, j_A = near_KHW.nonzero(as_tuple=True)
+    wide = columns + 1
+    flat_3KHW = maps_K3HW.permute(1, 0, 2, 3).reshape(3, -1)
+    first_A = (channel_A * (rows + 1) + i_A) * wide + j_A
+    corner_A4 = first_A[:, None] + torch.tensor([0, 1, wide, wide + 1], device=device)
+    t = torch.arange(stride, device=device, dtype=dtype) / stride
+    down_S, right_S = (g.reshape(-1) for g in torch.meshgrid(t, t, indexing="ij"))
+    share_4S = torch.stack(
+        [(1 - down_S) * (1 - right_S), (1 - down_S) * right_S, down_S * (1 - right_S), down_S * right_S]
+    )
+    dense_3AS = flat_3KHW[:, corner_A4] @ share_4S
+    votes_AS = dense_3AS[0] > limit
+    if rows * stride > height or columns * stride > width:  # the last blocks hang over the input's edge
+        step = torch.arange(stride, device=device)
+        votes_AS &= (
+            ((i_A * stride)[:, None] + step < height)[:, :, None] & ((j_A * stride)[:, None] + step < width)[:, None]
+        ).flatten(1)
+    vote_V = votes_AS.reshape(-1).nonzero()[:, 0]
+    weight_V = dense_3AS[0].reshape(-1)[vote_V].sigmoid_().mul_(scale)
+    tx_V = dense_3AS[1].reshape(-1)[vote_V].clamp_(0, width + 1)
+    ty_V = dense_3AS[2].reshape(-1)[vote_V].clamp_(0, height + 1)
+    left_V, top_V = tx_V.floor(), ty_V.floor()
+    fx_V, fy_V = tx_V.sub_(left_V), ty_V.sub_(top_V)
+    area = (height + 3) * (width + 3)
+    place_V = top_V.double() if area > _EXACT else top_V
+    at_V = place_V.mul_(width + 3).add_(left_V).long()
+    at_V += (channel_A * area)[vote_V >> 2 * (stride.bit_length() - 1)]  # by stride^2, a power of two
+    right_V, below_V = weight_V * fx_V, weight_V * fy_V
+    both_V = right_V * fy_V
+    # Not torch.zeros: its pages are fresh from the system, which costs more than all the votes of five people.
+    votes = torch.empty(k * area, device=device, dtype=dtype).zero_()
+    votes.scatter_add_(0, at_V, weight_V - right_V - below_V + both_V)
+    votes.scatter_add_(0, at_V + 1, right_V - both_V)
+    at_V += width + 3
+    votes.scatter_add_(0, at_V, below_V - both_V)
+    votes.scatter_add_(0, at_V + 1, both_V)
+    return votes.view(k, height + 3, width + 3)[:, 1 : height + 1, 1 : width + 1]
+
+
+def smooth(map_CHW: Tensor, sigma_C: tuple[float, ...]) -> Tensor:
+    """Gaussian smoothing of each channel, truncated at 4 sigma (radius int(4 sigma + 1/2)), borders repeated.
+
+    A sigma below 1/8 pixel has radius 0 and is exactly the identity, as in scipy's gaussian_filter.
+
+    Args:
+        map_CHW: maps.
+        sigma_C: standard deviations, pixels.
+    """
+    radius = max(_radius(sigma) for sigma in sigma_C) if sigma_C else 0
+    if radius == 0:
+        return map_CHW
+    c = map_CHW.shape[0]
+    kernel_CT = torch.stack([_kernel(sigma, radius) for sigma in sigma_C]).to(map_CHW)
+    padded = F.pad(map_CHW[None], (radius,) * 4, mode="replicate")
+    rows = F.conv2d(padded, kernel_CT[:, None, None, :], groups=c)
+    return F.conv2d(rows, kernel_CT[:, None, :, None], groups=c)[0]
+
+
+def smooth_near(map_CHW: Tensor, sigma_C: tuple[float, ...], threshold: float, margin: int) -> Tensor:
+    """`smooth`, but only where peaks can be: the rest of the map is 0.
+
+    A smoothed value above the threshold needs a value above it within the kernel's reach. The result equals `smooth`
+    at every such pixel and within `margin` pixels of it; most tiles of a map of keypoints are never touched.
+
+    Args:
+        map_CHW: maps, 0 or above.
+        sigma_C: standard deviations, pixels.
+        threshold: see above.
+        margin: pixels.
+    """
+    c, height, width = map_CHW.shape
+    radius = max(_radius(sigma) for sigma in sigma_C)
+    if radius == 0:
+        return map_CHW
+    reach = radius + margin
+    tile = max(_TILE, 2 * reach + 1)  # so that the neighbourhood of a pixel lies in at most two tiles per axis
+    down, across = -(-height // tile), -(-width // tile)
+    channel_A, y_A, x_A = (map_CHW > threshold).nonzero(as_tuple=True)
+    touched = torch.zeros(c, down, across, dtype=torch.bool, device=map_CHW.device)
+    for y in ((y_A - reach).clamp_(min=0), (y_A + reach).clamp_(max=height - 1)):
+        for x in ((x_A - reach).clamp_(min=0), (x_A + reach).clamp_(max=width - 1)):
+            touched[channel_A, y // tile, x // tile] = True
+    channel_T, row_T, column_T = touched.nonzero(as_tuple=True)
+    below, right = down * tile - height, across * tile - width
+    padded = F.pad(map_CHW, (radius, radius + right, radius, radius + below), mode="replicate")
+    wide = padded.shape[-1]
+    first_T = channel_T * (padded.shape[-2] * wide) + row_T * (tile * wide) + column_T * tile
+    t = torch.arange(tile + 2 * radius, device=map_CHW.device)
+    block_T1SS = padded.view(-1)[first_T[:, None, None] + t[:, None] * wide + t][:, None]
+    blurred_TSS = map_CHW.new_zeros(len(channel_T), tile, tile)
+    own_T = torch.tensor(sigma_C, device=map_CHW.device)[channel_T]
+    for sigma in sorted(set(sigma_C)):
+        kernel = _kernel(sigma, radius).to(map_CHW)
+        mine = (own_T == torch.tensor(sigma, device=own_T.device)).nonzero()[:, 0]
+        rows = F.conv2d(block_T1SS[mine], kernel[None, None, None, :])
+        blurred_TSS[mine] = F.conv2d(rows, kernel[None, None, :, None])[:, 0]
+    out = map_CHW.new_empty(c, down * tile, across * tile).zero_()
+    wide = across * tile
+    first_T = channel_T * (down * tile * wide) + row_T * (tile * wide) + column_T * tile
+    t = torch.arange(tile, device=map_CHW.device)
+    out.view(-1)[first_T[:, None, None] + t[:, None] * wide + t] = blurred_TSS
+    return out[:, :height, :width]
+
+
+def _radius(sigma: float) -> int:
+    return int(4 * sigma + 1 / 2)
+
+
+def _kernel(sigma: float, radius: int) -> Tensor:
+    """A normalised Gaussian of its own radius, padded with zeros to a common one."""
+    t = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    own = _radius(sigma)
+    if own == 0:
+        return (t == 0).float()
+    g = torch.exp(-(t**2) / (2 * sigma**2)) * (t.abs() <= own)
+    return (g / g.sum()).float()
+
+
+def sparse_peaks(map_KHW: Tensor, threshold: float, radius: int, refine: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels above a threshold that are the highest within a square window, moved to their centre of mass.
+
+    Only pixels above the threshold are looked at, so its cost does not grow with the window's area. Of equal
+    neighbours the first in reading order is the peak.
+
+    Args:
+        map_KHW: maps, 0 or above.
+        threshold: peaks are higher than this.
+        radius: [pixels] a peak is the highest of (2 radius + 1)^2.
+        refine: [pixels] the centre of mass is that of (2 refine + 1)^2; 0 = the pixel itself.
+
+    Returns:
+        (N,) int64 channels, (N, 2) positions, (N,) heights; by channel, then in reading order.
+    """
+    height, width = map_KHW.shape[-2:]
+    pad = max(radius, refine, 1)
+    padded = F.pad(map_KHW, (pad,) * 4)
+    flat, wide = padded.reshape(-1), width + 2 * pad
+    at_N = (flat > threshold).nonzero()[:, 0]
+    for reach in sorted({1, radius} if radius >= 1 else {0}):  # the small window leaves few for the large one
+        offset_T = _window(reach, wide, flat.device)
+        value_N1 = flat[at_N][:, None]
+        around_NT = flat[at_N[:, None] + offset_T]
+        beaten_N = ((around_NT > value_N1) | ((around_NT == value_N1) & (offset_T < 0))).any(1)
+        at_N = at_N[~beaten_N]
+    channel_N = torch.div(at_N, (height + 2 * pad) * wide, rounding_mode="floor")
+    pixel_N = at_N - channel_N * ((height + 2 * pad) * wide)
+    y_N = torch.div(pixel_N, wide, rounding_mode="floor")
+    position_N2 = torch.stack([pixel_N - y_N * wide - pad, y_N - pad], dim=-1).to(map_KHW.dtype)
+    if refine > 0 and len(at_N):
+        mass_NT = flat[at_N[:, None] + _window(refine, wide, flat.device)]
+        t = torch.arange(-refine, refine + 1, device=flat.device, dtype=map_KHW.dtype)
+        dy_T, dx_T = (g.reshape(-1) for g in torch.meshgrid(t, t, indexing="ij"))
+        moved = torch.stack([(mass_NT * dx_T).sum(1), (mass_NT * dy_T).sum(1)], dim=-1)
+        position_N2 = position_N2 + moved / mass_NT.sum(1, keepdim=True)
+    return channel_N, position_N2, flat[at_N]
+
+
+def _window(reach: int, wide: int, device: torch.device) -> Tensor:
+    t = torch.arange(-reach, reach + 1, device=device)
+    return (t[:, None] * wide + t).reshape(-1)

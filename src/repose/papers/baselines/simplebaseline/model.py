@@ -1,0 +1,63 @@
+"""The network: a backbone and a head that gives one heatmap per joint.
+
+Shapes: B crops, K joints, C channels, H W cells of stride `Model.stride`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from repose.nn.backbones import STRIDES, backbone
+from repose.papers.baselines.simplebaseline.config import Head, Model
+
+
+class Outputs(NamedTuple):
+    """What the network predicts.
+
+    Attributes:
+        heatmap_BKHW: (B, K, ceil(height / stride), ceil(width / stride)).
+    """
+
+    heatmap_BKHW: Tensor
+
+
+class HeatmapNet(nn.Module):
+    """SimpleBaseline (ResNet and transposed convolutions, §2) or HRNet (its stride-4 branch, §3)."""
+
+    def __init__(self, cfg: Model, k: int) -> None:
+        super().__init__()
+        self.stride = cfg.stride
+        levels = len(STRIDES) if cfg.head.deconvs else 1
+        self.backbone = backbone(cfg.backbone.name, cfg.backbone.pretrained, cfg.backbone.weights, levels)
+        width = self.backbone.channels[-1]
+        self.deconv = deconvolutions(cfg.head, width)
+        self.last = nn.Conv2d(cfg.head.width if cfg.head.deconvs else width, k, 1)
+        for layer in (*self.deconv, self.last):
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.normal_(layer.weight, std=cfg.head.init_std)
+        nn.init.zeros_(self.last.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, image_B3HW: Tensor) -> Outputs:
+        """Heatmaps of a batch of normalised crops."""
+        height, width = image_B3HW.shape[-2:]
+        # HRNet adds its branches, so each must halve exactly: other sizes are filled up, and the filling cut off again
+        image = F.pad(image_B3HW, (0, -width % STRIDES[-1], 0, -height % STRIDES[-1]))
+        x = self.backbone(image)[-1]  # (B, C, H / 32, W / 32), HRNet (B, C, H / 4, W / 4)
+        x = self.deconv(x)  # twice the size per layer: (B, 256, H / 4, W / 4)
+        return Outputs(self.last(x)[..., : -(-height // self.stride), : -(-width // self.stride)])  # (B, K, H, W)
+
+
+def deconvolutions(cfg: Head, width: int) -> nn.Sequential:
+    """`cfg.deconvs` times transposed convolution, batch norm, ReLU (SimpleBaseline §2, Fig. 1c)."""
+    layers: list[nn.Module] = []
+    for _ in range(cfg.deconvs):
+        layers += [
+            nn.ConvTranspose2d(width, cfg.width, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(cfg.width),
+            nn.ReLU(inplace=True),
+        ]
+        width = cfg.width
+    return nn.Sequential(*layers)

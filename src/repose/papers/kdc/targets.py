@@ -1,0 +1,213 @@
+"""Targets of KDC, built on the batch's device from keypoints and masks.
+
+Cell-to-pixel map: cell i of a map (and of the loss grid) of stride s is input pixel s * i. Vectors are in units of R,
+embeddings in units of U (frame.py).
+
+Shapes: B images, N people of the batch, K joints, M directed edges, H W cells of the grid, P = H W.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from repose.ops.disks import gather_people, nearest_keypoint, pad_people
+from repose.ops.grids import grid_size, resample
+from repose.papers.kdc.config import Model
+from repose.papers.kdc.frame import Frame
+from repose.papers.kdc.model import SIGMA, Outputs
+from repose.types import Batch
+
+REGION_STRIDE = 4
+"""Input pixels per cell of the batch's crowd and unlabelled masks (data/people.py)."""
+_SURE = 10.0
+"""Logit of a certain pixel, for perfect maps."""
+
+
+class Targets(NamedTuple):
+    """Ground truth of a batch on a grid of stride `stride`.
+
+    Attributes:
+        heatmap_BKHW: in [0, 1]: disks, or Gaussians (Eq. 3).
+        disk_BKHW: bool, D_k without crowd regions; where keypoints have vectors.
+        keycentroid_BK2HW: (c - p) / R with the nearest keypoint c of the type; meant on the disk, defined everywhere.
+        midrange_BM2HW: (y_l - p) / R for the person of the nearest k.
+        edge_BMHW: bool, where midrange counts: on the disk of k, with l labelled.
+        seg_B1HW: 1 on any mask.
+        member_NHW: bool, pixels that are this person's alone.
+        valid_heatmap_B1HW: bool, V_hm.
+        valid_seg_B1HW: bool, V_seg.
+        valid_embed_B1HW: bool, pixels of the instance losses: V_seg without overlaps of masks.
+        joint_NK3: people, input pixels.
+        owner_N: image of each.
+        masks: whether the batch has instance masks; without them SegNet has no loss.
+        stride: input pixels per cell.
+        input_hw: input height and width.
+    """
+
+    heatmap_BKHW: Tensor
+    disk_BKHW: Tensor
+    keycentroid_BK2HW: Tensor
+    midrange_BM2HW: Tensor
+    edge_BMHW: Tensor
+    seg_B1HW: Tensor
+    member_NHW: Tensor
+    valid_heatmap_B1HW: Tensor
+    valid_seg_B1HW: Tensor
+    valid_embed_B1HW: Tensor
+    joint_NK3: Tensor
+    owner_N: Tensor
+    masks: bool
+    stride: int
+    input_hw: tuple[int, int]
+
+
+def pixels(size_hw: tuple[int, int], stride: int, device: torch.device) -> Tensor:
+    """Input pixels (x, y) of the cells of a grid, (2, H, W)."""
+    y, x = torch.meshgrid(
+        torch.arange(size_hw[0], device=device), torch.arange(size_hw[1], device=device), indexing="ij"
+    )
+    return torch.stack([x, y]).float() * stride
+
+
+def encode(batch: Batch, frame: Frame, model: Model, stride: int) -> Targets:
+    """Targets on the grid of this stride (KDC §3.1 to §3.3).
+
+    Overlapping disks of one joint type belong to the nearest keypoint. Labelled joints count whether visible or not.
+
+    Args:
+        batch: image view.
+        frame: lengths and graph.
+        model: `khdr`.
+        stride: of the grid, input pixels.
+    """
+    people, b = batch.people, batch.b
+    input_hw = (batch.input_wh[1], batch.input_wh[0])
+    size_hw = grid_size(input_hw, stride)
+    device = batch.image_B3HW.device
+    joint_BNK3, _ = pad_people(people.joint_NK3.float(), people.owner_N, b)
+    known_BNK = joint_BNK3[..., 2] > 0
+    # Where a joint without label lies means nothing, not even when it is nan.
+    point_BNK2 = torch.where(known_BNK[..., None], joint_BNK3[..., :2], 0.0)
+    distance_BKHW, slot_BKHW = nearest_keypoint(point_BNK2, known_BNK, size_hw, stride)
+    disk_BKHW = distance_BKHW <= frame.radius
+    pixel_2HW = pixels(size_hw, stride, device)
+    keycentroid = (gather_people(point_BNK2, slot_BKHW) - pixel_2HW) / frame.radius
+    somewhere_BK = known_BNK.any(1)[..., None, None, None]  # (B, K, 1, 1, 1)
+    source_M, target_M = torch.tensor(frame.edge_M2, device=device).unbind(1)
+    slot_BMHW = slot_BKHW[:, source_M]
+    ends = torch.where(known_BNK, 1.0, 0.0)[:, :, target_M, None]
+    labelled_BMHW = gather_people(ends.expand(-1, -1, -1, 2), slot_BMHW)[:, :, 0] > 0
+    labelled_BMHW &= somewhere_BK[:, source_M, 0]
+    midrange = (gather_people(point_BNK2[:, :, target_M], slot_BMHW) - pixel_2HW) / frame.radius
+
+    crowd, unlabelled = (_region(r, b, stride, size_hw, device) for r in (batch.crowd_B1HW, batch.unlabelled_B1HW))
+    mask_NHW = _masks(batch, stride, size_hw)
+    covered_BHW = torch.zeros(b, *size_hw, device=device).index_add(0, people.owner_N, mask_NHW.float())[:, None]
+    alone_B1HW = (covered_BHW <= 1) & ~crowd
+    heatmap = torch.exp(-(distance_BKHW**2) / (2 * (frame.radius / 3) ** 2))
+    return Targets(
+        heatmap_BKHW=disk_BKHW.float() if model.khdr else heatmap,
+        disk_BKHW=disk_BKHW & ~crowd,
+        keycentroid_BK2HW=torch.where(somewhere_BK, keycentroid, 0.0),
+        midrange_BM2HW=torch.where(labelled_BMHW[:, :, None], midrange, 0.0),
+        edge_BMHW=labelled_BMHW & (disk_BKHW & ~crowd)[:, source_M],
+        seg_B1HW=(covered_BHW > 0).float(),
+        member_NHW=(mask_NHW > 0) & alone_B1HW[people.owner_N, 0],
+        valid_heatmap_B1HW=~crowd & (~unlabelled | disk_BKHW.any(1, keepdim=True)),
+        valid_seg_B1HW=~crowd,
+        valid_embed_B1HW=alone_B1HW,
+        joint_NK3=people.joint_NK3.float(),
+        owner_N=people.owner_N,
+        masks=people.mask_NHW is not None,
+        stride=stride,
+        input_hw=input_hw,
+    )
+
+
+def _region(region_B1HW: Tensor | None, b: int, stride: int, size_hw: tuple[int, int], device: torch.device) -> Tensor:
+    """A region mask on the grid; finer grids take the cell that a pixel lies in the middle of."""
+    if region_B1HW is None:
+        return torch.zeros(b, 1, *size_hw, dtype=torch.bool, device=device)
+    return _at_stride(region_B1HW, REGION_STRIDE, stride, size_hw) > 0
+
+
+def _masks(batch: Batch, stride: int, size_hw: tuple[int, int]) -> Tensor:
+    mask_NHW = batch.people.mask_NHW
+    if mask_NHW is None:
+        return torch.zeros(batch.people.n, *size_hw, dtype=torch.uint8, device=batch.image_B3HW.device)
+    own = 1 if mask_NHW.shape[-1] == batch.input_wh[0] else REGION_STRIDE
+    return _at_stride(mask_NHW[:, None], own, stride, size_hw)[:, 0]
+
+
+def _at_stride(mask_N1HW: Tensor, own: int, stride: int, size_hw: tuple[int, int]) -> Tensor:
+    """Cells that both grids have, or the nearest cell where the grid is finer."""
+    device = mask_N1HW.device
+    y, x = (torch.round(torch.arange(s, device=device) * (stride / own)).long() for s in size_hw)
+    y, x = y.clamp(max=mask_N1HW.shape[-2] - 1), x.clamp(max=mask_N1HW.shape[-1] - 1)
+    return mask_N1HW[..., y, :][..., x]
+
+
+def perfect(batch: Batch, targets: Targets, frame: Frame, model: Model) -> Outputs:
+    """The maps of a network that made no mistake: what the decoder can reach at the targets' stride.
+
+    Logits are +-10, those of the mask in proportion to the cell's covered share, so that they are 0 at the outline.
+    Vectors and embeddings go on beyond their disks and masks, as a network's would: else interpolation mixes them with
+    zeros at the rim. Embeddings are the instances' mean pixels; sigma_j makes phi_j 1/2 halfway to the nearest other.
+    """
+    b, _, height, width = targets.heatmap_BKHW.shape
+    device = targets.heatmap_BKHW.device
+    probability = targets.heatmap_BKHW.clamp(1e-5, 1 - 1e-5)
+    size_N = targets.member_NHW.sum((1, 2))
+    n = len(size_N)
+    pixel_2HW = pixels((height, width), targets.stride, device) / frame.span
+    centre_N2 = (targets.member_NHW[:, None] * pixel_2HW).sum((2, 3)) / size_N.clamp(min=1)[:, None]
+    other_NN = (
+        (targets.owner_N[:, None] == targets.owner_N) & (size_N > 0) & ~torch.eye(n, dtype=torch.bool, device=device)
+    )
+    far = torch.ones(n, 1, device=device)  # alone: U
+    nearest_N = torch.cat([torch.cdist(centre_N2, centre_N2).masked_fill(~other_NN, 1.0), far], dim=1).amin(1)
+    sigma_N = (nearest_N / 2 / math.sqrt(2 * math.log(2))).clamp(0.01, 0.5)  # phi is 1/2 at sqrt(2 ln 2) sigma
+    # Which person a cell is of (0 = nobody), and one ring of cells around each person.
+    number_N = torch.arange(1, n + 1, device=device, dtype=torch.float32)[:, None, None]
+    person_BHW = torch.zeros(b, height, width, device=device).index_add(
+        0, targets.owner_N, targets.member_NHW * number_N
+    )
+    ring_BHW = F.max_pool2d(person_BHW[:, None], 3, 1, 1)[:, 0]
+    person_BHW = torch.where(person_BHW > 0, person_BHW, ring_BHW).long()
+    e_BHW2 = torch.cat([centre_N2.new_zeros(1, 2), centre_N2])[person_BHW]
+    sigma_BHW = torch.cat([sigma_N.new_full((1,), SIGMA), sigma_N])[person_BHW]
+    none = probability[:, :0]
+    return Outputs(
+        heatmap_BKHW=_SURE * (2 * probability - 1) if model.khdr else torch.logit(probability),
+        keycentroid_BJHW=targets.keycentroid_BK2HW.flatten(1, 2) if model.use_kc else none,
+        midrange_BEHW=targets.midrange_BM2HW.flatten(1, 2) if model.grouping == "midrange" else none,
+        seg_B1HW=_SURE * (2 * _covered(batch, targets) - 1),
+        embed_B2HW=torch.where(person_BHW[:, None] > 0, e_BHW2.permute(0, 3, 1, 2) - pixel_2HW, 0.0),
+        bandwidth_B1HW=-torch.log(2 * sigma_BHW[:, None] ** 2),
+        attention_K=probability.new_zeros(frame.k),
+    )
+
+
+def _covered(batch: Batch, targets: Targets) -> Tensor:
+    """Share of each cell's surroundings that people cover, (B, 1, H, W), from masks as fine as the batch has them."""
+    mask_NHW = batch.people.mask_NHW
+    if mask_NHW is None:
+        return targets.seg_B1HW
+    step = targets.stride if mask_NHW.shape[-1] == batch.input_wh[0] else targets.stride // REGION_STRIDE
+    if step <= 1:
+        return targets.seg_B1HW
+    union = torch.zeros(batch.b, 1, *mask_NHW.shape[1:], device=mask_NHW.device)
+    union = union.index_add(0, batch.people.owner_N, mask_NHW[:, None].float()).clamp(max=1)
+    reach = step // 2
+    mean = F.avg_pool2d(F.pad(union, (reach,) * 4, mode="replicate"), 2 * reach + 1, step)
+    return mean[..., : targets.seg_B1HW.shape[-2], : targets.seg_B1HW.shape[-1]]
+
+
+def on_grid(map_BCHW: Tensor, stride: int, targets: Targets) -> Tensor:
+    """A head's map on the targets' grid, float32 (exact bilinear interpolation)."""
+    return resample(map_BCHW.float(), stride, targets.stride, targets.input_hw)

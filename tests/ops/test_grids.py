@@ -1,0 +1,43 @@
+"""Maps between strides."""
+
+import pytest
+import torch
+
+from repose.ops.grids import grid_size, resample, unmirror
+
+
+def ramp(h, w, stride):
+    """A map that says where each cell lies: x and y in input pixels."""
+    y, x = torch.meshgrid(torch.arange(h) * stride, torch.arange(w) * stride, indexing="ij")
+    return torch.stack([x, y]).float()[None]
+
+
+@pytest.mark.parametrize(("stride", "to"), [(16, 4), (16, 1), (8, 4), (4, 4), (4, 8), (1, 16)])
+def test_cells_keep_their_pixels(stride, to):
+    """On 33x65 every grid's last cell is the last pixel, so both axes are exact everywhere."""
+    found = resample(ramp(*grid_size((33, 65), stride), stride), stride, to, (33, 65))
+    torch.testing.assert_close(found, ramp(*grid_size((33, 65), to), to))
+
+
+def test_pixels_beyond_the_last_cell_repeat_it():
+    found = resample(ramp(3, 2, 16), 16, 4, (40, 30))  # last cells at 32 and 16; wanted 10 x 8 cells
+    assert found.shape == (1, 2, 10, 8)
+    assert found[0, 0, 0].tolist() == [0, 4, 8, 12, 16, 16, 16, 16]
+    assert found[0, 1, :, 0].tolist() == [0, 4, 8, 12, 16, 20, 24, 28, 32, 32]
+
+
+def test_strides_without_a_common_grid():
+    with pytest.raises(ValueError, match="no grid in common"):
+        resample(torch.zeros(1, 1, 3, 3), 6, 4, (18, 18))
+
+
+def test_unmirror_of_a_width_that_fits_is_a_flip():
+    m = torch.randn(2, 3, 5, 9)
+    assert torch.equal(unmirror(m, 8, 65), m.flip(-1))
+    assert torch.equal(unmirror(unmirror(m, 8, 65), 8, 65), m)
+
+
+def test_unmirror_of_another_width():
+    """Width 30, stride 8: cells at 0, 8, 16, 24; the mirrored image's cell j shows pixel 29 - 8 j."""
+    mirrored = (29 - 8 * torch.arange(4.0))[None, None, None]
+    assert unmirror(mirrored, 8, 30)[0, 0, 0].tolist() == [5, 8, 16, 24]  # pixel 0 is beyond the mirrored map's cells
