@@ -222,3 +222,11 @@ def test_ground_truth_stands_beside_the_prediction():
     both = viz.beside(GREY, truth, predicted, STICK, short_side=240)
     assert both.shape[1] == 2 * 320 + 3 * 8
     assert both.shape[0] > 240
+
+
+def test_people_have_colours_of_their_own_away_from_those_of_the_sides():
+    people = [viz.person_colour(n) for n in range(6)]
+    assert len(set(people)) == 6 and viz.person_colour(6) == people[0]
+    sides = viz.joint_colours(COCO17)[1:]
+    nearest = min(np.abs(np.subtract(a, b)).sum() for a in people for b in sides)
+    assert nearest > 60

@@ -1,5 +1,6 @@
 """The preview sheet: rows, panels, chosen samples, the mirrored panel, both views."""
 
+import json
 from dataclasses import replace
 
 import cv2
@@ -70,6 +71,33 @@ def test_the_image_view_shows_everybody(synthetic_smoke, tmp_path, monkeypatch):
     cfg = experiment(synthetic_smoke, view="image", base="long", centre="image", input_size=(256, 256))
     kept = parts(monkeypatch, cfg, tmp_path / "sheet.png", n=2)
     assert len(kept["pictures"]) == 10 and kept["captions"][4] == "mirrored"
+    extra = read(synthetic_smoke)[0]
+    crowding = f"max IoU {extra['max_iou']:.2f}, crowd index {extra['crowdIndex']:.2f}"
+    assert kept["captions"][0] == f"image {extra['id']}, {crowding}"
+
+
+def read(folder):
+    """Images of the drawn training split, as the json has them."""
+    return json.loads((folder / "annotations" / "person_keypoints_train.json").read_text())["images"]
+
+
+def test_the_image_view_draws_every_persons_box_in_one_colour_throughout(synthetic_smoke, tmp_path, monkeypatch):
+    drawn = []
+    real = sheet.viz.draw_boxes
+
+    def spy(image, box_N4, **how):
+        drawn.append((np.asarray(box_N4), how["colours"]))
+        return real(image, box_N4, **how)
+
+    monkeypatch.setattr(sheet.viz, "draw_boxes", spy)
+    cfg = experiment(synthetic_smoke, view="image", base="long", centre="image", input_size=(256, 256))
+    parts(monkeypatch, cfg, tmp_path / "sheet.png", n=12)
+    assert len(drawn) == 5 * 12  # the photograph and every input
+    photograph, plain = drawn[0], drawn[1]
+    assert photograph[1] == plain[1] and len(set(plain[1])) == len(plain[0])
+    drawn.clear()
+    parts(monkeypatch, experiment(synthetic_smoke), tmp_path / "sheet.png", n=2)
+    assert len(drawn) == 2  # person view: the crop is the box
 
 
 def test_a_sample_that_is_not_there_is_named(synthetic_smoke, tmp_path):

@@ -88,6 +88,7 @@ def test_good_poses_of_nobody_are_shown_as_such(scenes):
     score_G = np.array([0.8, 0.5, 0.39, 0.7])
     scene = replace(scenes[0], score_G=score_G, pose_N=np.array([3, -1]))
     assert scene.extra().tolist() == [0, 1]  # 0.39 is below half of 0.8; 3 is somebody's
+    assert replace(scene, pose_N=np.array([3])).extra().tolist() == [0]  # no more than there are people
     assert replace(scene, score_G=np.zeros(0), pose_N=np.array([-1])).extra().tolist() == []
 
 
@@ -201,3 +202,24 @@ def test_a_checkpoint_of_another_method_is_named(run, synthetic_smoke, tmp_path)
     loaded = load("pinet/ochuman", words, find_paper=papers.get)
     with pytest.raises(UserError, match="a network of pinet; this notebook shows DRP-Net"):
         gallery_run.read_run(tmp_path / "best.ckpt", loaded, "", gallery_drpnet.METHOD)
+
+
+def test_a_missed_person_is_shown_with_the_poses_of_others(run, scenes):
+    scene = next(s for s in scenes if len(s.score_G) >= 2)
+    n = len(scene.pose_N)
+    missed = replace(scene, pose_N=np.full(n, -1), oks_SN={s: np.zeros(n) for s in scene.oks_SN})
+    panel = figures.failures(run, [missed], 1).axes[1]
+    assert panel.get_title(loc="left") == "missed"
+    grey = tuple(v / 255 for v in gallery.GREY)
+    assert grey in {line.get_color() for line in panel.lines if len(line.get_xdata()) == 2}
+
+
+def test_a_box_without_extent_still_gives_a_picture(run, scenes):
+    scene = scenes[0]
+    point_K3 = np.where(np.arange(17)[:, None] == 0, [[5.0, 5.0, 2.0]], 0.0)
+    tiny = replace(
+        scene, box_N4=np.array([[5.0, 5.0, 5.0, 5.0]]), truth_NK3=point_K3[None], ann_id_N=scene.ann_id_N[:1],
+        centre_NP2=scene.centre_NP2[:1], pose_N=np.array([-1]), oks_SN={s: np.zeros(1) for s in scene.oks_SN},
+    )  # fmt: skip
+    assert tiny.window_4() == pytest.approx([-0.5, -0.5, 15.5, 15.5])
+    assert figures.failures(run, [tiny]).axes[0].images[0].get_array().shape[:2] == (16, 16)

@@ -36,6 +36,8 @@ DEMO_DATA = ("data=synthetic", *_DRAWN)
 """Embedded people for a notebook that is given no data set: drawn in seconds."""
 DEMO_PAIRS = ("data=synthetic-pairs", *_DRAWN)
 """The same of two people who hug, dance or wrestle."""
+GREY: viz.Colour = (150, 150, 150)
+"""Poses that a picture is not about."""
 DARK = (viz.DARK[0] / 255, viz.DARK[1] / 255, viz.DARK[2] / 255)
 
 

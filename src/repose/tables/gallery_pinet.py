@@ -36,6 +36,7 @@ from repose.tables import gallery_run
 from repose.tables.gallery import (
     DARK,
     DEMO_PAIRS,
+    GREY,
     Settings,
     grid,
     line_scale,
@@ -56,8 +57,6 @@ METHOD = Method(
 )
 STAGES = {"initial": "PPG", "refined": "PPG + PR", "fused": "PPG + PR + PF"}
 """How the paper calls the poses of its stages; without PR the second is left out."""
-NOBODY: viz.Colour = (150, 150, 150)
-"""Poses that belong to no annotated person."""
 _ROOM = 1.3
 """Side of what is shown, in sides of the people's common box."""
 _SMALLEST = 16.0
@@ -102,12 +101,15 @@ class Scene:
     pose_N: np.ndarray
     oks_SN: dict[str, np.ndarray]
 
-    def window_4(self) -> np.ndarray:
-        """What is shown: the annotated people with some room, as square as the photograph allows; x1, y1, x2, y2."""
-        height, width = self.image_HW3.shape[:2]
-        low, high = self.box_N4[:, :2].min(0), self.box_N4[:, 2:].max(0)
-        room = np.minimum(max(_ROOM * float((high - low).max()), _SMALLEST), [width, height])
-        low = np.clip((low + high - room) / 2, -EDGE, np.array([width, height]) - EDGE - room)
+    def window_4(self, people: slice = slice(None)) -> np.ndarray:
+        """What is shown: these people with some room, as square as the photograph allows; x1, y1, x2, y2."""
+        size = np.array(self.image_HW3.shape[1::-1], np.float64)
+        truth_K3 = self.truth_NK3[people].reshape(-1, 3)
+        joint_M2 = truth_K3[truth_K3[:, 2] > 0, :2]
+        corner_M2 = np.concatenate([self.box_N4[people].reshape(-1, 2), joint_M2]).clip(-EDGE, size - EDGE)
+        low, high = corner_M2.min(0), corner_M2.max(0)
+        room = np.minimum(max(_ROOM * float((high - low).max()), _SMALLEST), size)
+        low = np.clip((low + high - room) / 2, -EDGE, size - EDGE - room)
         return np.concatenate([low, low + room])
 
     def line_scale(self, joint_K3: np.ndarray) -> float:
@@ -116,10 +118,13 @@ class Scene:
         return line_scale(joint_K3, (round(y2 - y1), round(x2 - x1)))
 
     def extra(self) -> np.ndarray:
-        """Poses that are nobody's and yet score at least half of the best one: what counts against precision, (G,)."""
+        """Poses that are nobody's and yet score at least half of the best one: what counts against precision.
+
+        The best ones, as many as there are people.
+        """
         good_G = self.score_G >= 0.5 * self.score_G.max(initial=0)
         good_G[self.pose_N[self.pose_N >= 0]] = False
-        return np.flatnonzero(good_G)
+        return np.flatnonzero(good_G)[: len(self.pose_N)]  # they come best first
 
 
 def open_run(settings: Settings) -> Run[PINetModule]:
@@ -309,7 +314,7 @@ def _annotation(axes: Axes, scene: Scene, skeleton: Skeleton) -> None:
 
 def _predicted(axes: Axes, scene: Scene, stage: str, skeleton: Skeleton, before: str = "") -> None:
     _photograph(axes, scene, scene.image_HW3, f"{before}{STAGES[stage]}, OKS {scene.oks_SN[stage].mean():.2f}")
-    people = [(g, NOBODY) for g in scene.extra()]
+    people = [(g, GREY) for g in scene.extra()]
     people += [(g, viz.person_colour(n)) for n, g in enumerate(scene.pose_N) if g >= 0]
     for g, colour in people:
         joint_K3 = scene.pose_SGK3[stage][g].copy()
@@ -336,7 +341,7 @@ def figure_4(run: Run[PINetModule], scenes: Sequence[Scene]) -> Figure:
     figure, panels = grid(len(scenes) * len(names), 2 * len(names), (1.9, _high(scenes, 1.9)), run.heading)
     for n, scene in enumerate(scenes):
         for panel, stage in zip(panels[n * len(names) : (n + 1) * len(names)], names, strict=True):
-            _predicted(panel, scene, stage, run.skeleton, f"image {scene.image_id}: " if stage == names[0] else "")
+            _predicted(panel, scene, stage, run.skeleton, f"{scene.image_id}: " if stage == names[0] else "")
     _key(figure)
     return figure
 
@@ -350,7 +355,7 @@ def _high(scenes: Sequence[Scene], wide: float) -> float:
 def _key(figure: Figure) -> None:
     handles = [
         Line2D([], [], color=rgb(viz.person_colour(0)), linewidth=3, label="limbs: one colour per person"),
-        Line2D([], [], color=rgb(NOBODY), linewidth=3, label="belongs to no annotated person"),
+        Line2D([], [], color=rgb(GREY), linewidth=3, label="belongs to no annotated person"),
     ]
     for name, colour in (("joints: their left", (255, 150, 30)), ("their right", (50, 150, 225))):
         dot = Line2D([], [], marker="o", linestyle="", markersize=5, markerfacecolor=rgb(colour), label=name)
@@ -405,24 +410,19 @@ def failures(run: Run[PINetModule], scenes: Sequence[Scene], count: int = 12) ->
     people = [(float(s.oks_SN["fused"][n]), int(s.ann_id_N[n]), s, n) for s in scenes for n in range(len(s.ann_id_N))]
     worst = sorted(people, key=lambda p: p[:2])[:count]
     pairs = [_pair(rank, scene, n, value) for rank, (value, _, scene, n) in enumerate(worst, 1)]
-    return gallery_run.beside(f"{run.heading}: lowest OKS first", pairs, run.skeleton)
+    return gallery_run.beside(f"{run.heading}: lowest OKS first (grey: other poses)", pairs, run.skeleton)
 
 
 def _pair(rank: int, scene: Scene, n: int, value: float) -> Pair:
-    height, width = scene.image_HW3.shape[:2]
-    x1, y1, x2, y2 = scene.box_N4[n]
-    side = max(_ROOM * max(x2 - x1, y2 - y1), _SMALLEST)
-    middle = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
-    low = np.clip(np.floor(middle - side / 2), 0, None).astype(int)
-    high = np.clip(np.ceil(middle + side / 2), None, (width, height)).astype(int)
-    shift = np.array([*low, 0])
-    pose_K3 = None
-    if (g := scene.pose_N[n]) >= 0:
-        pose_K3 = scene.pose_SGK3["fused"][g] - shift
-        pose_K3[:, 2] = pose_K3[:, 2] > 0  # not faded by score, see `_predicted`; 0 is outside the photograph
+    x1, y1, x2, y2 = np.rint(scene.window_4(slice(n, n + 1)) + EDGE).astype(int)
+    fused_GK3 = scene.pose_SGK3["fused"] - [x1, y1, 0]
+    fused_GK3[..., 2] = fused_GK3[..., 2] > 0  # not faded by score, see `_predicted`; 0 is outside the photograph
+    mine = scene.pose_N[n]
+    others = [g for g in (*scene.extra(), *scene.pose_N) if g not in (mine, -1)]
     return Pair(
-        image_HW3=np.ascontiguousarray(scene.image_HW3[low[1] : high[1], low[0] : high[0]]),
-        truth_K3=scene.truth_NK3[n] - shift,
-        pose_K3=pose_K3,
-        titles=(f"{rank}. image {scene.image_id}", f"OKS {value:.2f}" if g >= 0 else "missed"),
+        image_HW3=np.ascontiguousarray(scene.image_HW3[y1:y2, x1:x2]),
+        truth_K3=scene.truth_NK3[n] - [x1, y1, 0],
+        pose_K3=fused_GK3[mine] if mine >= 0 else None,
+        titles=(f"{rank}. image {scene.image_id}", f"OKS {value:.2f}" if mine >= 0 else "missed"),
+        others_GK3=fused_GK3[others],
     )

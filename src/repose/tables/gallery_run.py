@@ -24,7 +24,7 @@ from repose.engine.rundir import BEST, read_result, run_dir
 from repose.errors import UserError
 from repose.ops.oks import oks
 from repose.skeleton import Skeleton
-from repose.tables.gallery import Settings, grid, key_to_sides, plot_pose, prepared, show_image
+from repose.tables.gallery import GREY, Settings, grid, key_to_sides, plot_pose, prepared, show_image
 
 DEMO_RUN = (
     "scale=mini",
@@ -167,12 +167,14 @@ class Pair:
         truth_K3: x, y in its pixels, v.
         pose_K3: x, y and score; None draws nobody.
         titles: above the two.
+        others_GK3: further predicted poses, drawn behind in grey; None = none.
     """
 
     image_HW3: viz.Image
     truth_K3: np.ndarray
     pose_K3: np.ndarray | None
     titles: tuple[str, str]
+    others_GK3: np.ndarray | None = None
 
 
 def beside(heading: str, pairs: Sequence[Pair], skeleton: Skeleton) -> Figure:
@@ -191,6 +193,8 @@ def beside(heading: str, pairs: Sequence[Pair], skeleton: Skeleton) -> Figure:
         show_image(left, pair.image_HW3, pair.titles[0])
         plot_pose(left, pair.truth_K3, skeleton, scale=0.8)
         show_image(right, pair.image_HW3, pair.titles[1])
+        for other_K3 in () if pair.others_GK3 is None else pair.others_GK3:
+            plot_pose(right, other_K3, skeleton, "score", 0.0, scale=0.5, colour=GREY)
         if pair.pose_K3 is not None:
             plot_pose(right, pair.pose_K3, skeleton, "score", 0.0, scale=0.8)
     key_to_sides(figure)

@@ -191,6 +191,8 @@ class Table:
     """data overlay of all rows at scale paper; empty = the experiment's"""
     data_at: dict[str, str] = field(default_factory=dict[str, str])
     """`data_<scale>`: data overlay of all rows at that scale, where a row names no other"""
+    set_at: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """`set_<scale>`: settings of all trained rows at that scale, below a row's own"""
     statistic: Literal["", "occlusion"] = ""
     """what `statistic` rows compute; `occlusion`: how many people have no visible part (tables/statistics.py)"""
     columns: dict[str, Column] = field(default_factory=dict[str, Column])
@@ -221,13 +223,19 @@ class Table:
         return f"{self.path}:{line}" if line else str(self.path)
 
     def layers(self, row: Row, scale: str) -> list[Layer]:
-        """The row's settings as config layers: `set`, then `set_<scale>`; an eval row's after its `reuse` row's."""
+        """The row's settings as config layers: the table's `set_<scale>`, `set`, `set_<scale>`; an eval row's after its
+        `reuse` row's."""
         found = self.layers(self.rows[row.reuse], scale) if row.reuse else []
-        for key, values in (("set", row.set), (f"set_{scale}", row.set_at.get(scale, {}))):
+        owner = f"columns.{row.column}" if row.column and row.reuse else f"rows.{row.method or row.id}"
+        of_all = self.set_at.get(scale, {}) if row.kind == "train" else {}
+        parts = (
+            (f"set_{scale}", of_all),
+            (f"{owner}.set", row.set),
+            (f"{owner}.set_{scale}", row.set_at.get(scale, {})),
+        )
+        for key, values in parts:
             if values:
-                owner = f"columns.{row.column}" if row.column and row.reuse else f"rows.{row.method or row.id}"
-                prefix = f"{owner}.{key}."
-                lines = {k.removeprefix(prefix): n for k, n in self.lines.items() if k.startswith(prefix)}
+                lines = {k.removeprefix(f"{key}."): n for k, n in self.lines.items() if k.startswith(f"{key}.")}
                 found.append(Layer(str(self.path), values, lines))
         return found
 
@@ -267,10 +275,11 @@ def load_table(path: Path) -> Table:
     values, lines = read_yaml(path)
     paper = path.parent.parent.name
     table = Table(name=f"{paper}/{short_name(path.stem)}", paper=paper, path=path, lines=lines)
-    known = {f.name for f in dataclasses.fields(Table)} - {"name", "paper", "path", "lines", "data_at"}
-    plain, at = _by_scale(table, values, "", ("data",))
+    known = {f.name for f in dataclasses.fields(Table)} - {"name", "paper", "path", "lines", "data_at", "set_at"}
+    plain, at = _by_scale(table, values, "", ("data", "set"))
     fields = _checked(table, Table, plain, "", known)
     fields["data_at"] = _typed(at["data"], dict[str, str], f"{path}: data_")
+    fields["set_at"] = _typed(at["set"], dict[str, dict[str, Any]], f"{path}: set_")
     fields["columns"] = {i: _column(table, i, v) for i, v in _mapping(table, values, "columns").items()}
     rows = {i: _row(table, i, v) for i, v in _mapping(table, values, "rows").items()}
     if fields["columns"]:
@@ -287,7 +296,7 @@ def load_table(path: Path) -> Table:
         if not other.is_file():
             raise UserError(f"{table.where('rows_from')}: no table {other.name} beside this one")
         source = load_table(other)
-        moved = {k: n for k, n in source.lines.items() if k.startswith("rows.")}
+        moved = {k: n for k, n in source.lines.items() if k.startswith(("rows.", "set_"))}
         table = dataclasses.replace(
             table,
             rows=source.rows,
@@ -295,6 +304,7 @@ def load_table(path: Path) -> Table:
             experiment=table.experiment or source.experiment,
             data=table.data or source.data,
             data_at=table.data_at or source.data_at,
+            set_at=table.set_at or source.set_at,
             columns=source.columns,
             protocol=protocol if "protocol" in values else source.protocol,
             counted=table.counted or source.counted,

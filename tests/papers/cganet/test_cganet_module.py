@@ -28,7 +28,7 @@ from repose.papers.cganet.decode import (
     see,
 )
 from repose.papers.cganet.model import Maps
-from repose.papers.cganet.module import CGANetModule, cganet_module
+from repose.papers.cganet.module import CGANetModule, cganet_module, refuse_without_masks
 from repose.papers.cganet.targets import from_roi
 from repose.skeleton import COCO17
 
@@ -249,6 +249,24 @@ def test_masks_missing_stop_mask_training_alone(batch):
     with pytest.raises(UserError, match=r"set data\.masks=full"):
         module("model.task=masks", "data.masks=none")
     assert len(module().encode(batch).rois.weight_R) == 4
+
+
+@pytest.mark.parametrize("masks", [[False, False], [False, True], [True, False]])
+def test_a_file_without_masks_stops_mask_training(masks):
+    """The one mask of the second case is a crowd's neighbour; of the third, the crowd's own."""
+
+    class File:
+        file = "people.json"
+        crowd_A = (True, False)
+
+        def has_mask(self, row):
+            return masks[row]
+
+    if masks[1]:
+        refuse_without_masks(File())
+    else:
+        with pytest.raises(UserError, match=r"people\.json: nobody has a `segmentation`"):
+            refuse_without_masks(File())
 
 
 @pytest.mark.parametrize("hw", [(3, 2), (1, 1), (5, 70)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from repose.data.coco import Annotations
 from repose.engine.module import PoseModule, View
 from repose.errors import UserError
 from repose.ops.boxes import box_iou
@@ -24,6 +25,19 @@ _FOUND_IOU = 0.5
 def cganet_module(cfg: Experiment, skeleton: Skeleton) -> PoseModule:
     """The module that `model.kind` names."""
     return (CGANetModule if cfg.model.kind == "single" else SeparatedModule)(cfg, skeleton)
+
+
+def refuse_without_masks(annotations: Annotations) -> None:
+    """Stop where nobody of a COCO-format file has a mask.
+
+    Raises:
+        UserError: nobody has.
+    """
+    if not any(annotations.has_mask(row) for row in range(len(annotations.crowd_A)) if not annotations.crowd_A[row]):
+        raise UserError(
+            f"{annotations.file}: nobody has a `segmentation`, which model.task=masks learns from; "
+            "use other data, or model.task=keypoints"
+        )
 
 
 class CGANetModule(PoseModule):
@@ -51,6 +65,11 @@ class CGANetModule(PoseModule):
     def masks(self) -> bool:
         """Whether the task is masks."""
         return self.cfg.model.task == "masks"
+
+    def on_fit_start(self) -> None:
+        """Refuse to train masks where the training file has none; keypoints go on without them."""
+        if self.masks:
+            refuse_without_masks(self.trainer.datamodule.train_set.annotations)  # pyright: ignore[reportAttributeAccessIssue]
 
     def encode(self, batch: Batch) -> Targets:
         """Detection targets and training regions."""
