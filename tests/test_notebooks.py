@@ -83,7 +83,8 @@ def test_a_checkpoint_is_shown_by_its_own_method(executed, tmp_path, monkeypatch
     monkeypatch.setattr("repose.engine.checkpoint.find", lambda name: tmp_path / name)
     monkeypatch.setattr("repose.engine.checkpoint.saved_config", lambda _: saved)
     module.figures("run", None, None, tmp_path)
-    assert [name for name, _ in executed] == ["00-data", "pinet"]
+    module.figures("run", "coco-lite", None, tmp_path)
+    assert [name for name, _ in executed] == ["pinet", "00-data", "pinet"]
     saved["paper"] = "spm"
     with pytest.raises(UserError, match="checkpoint=run: spm has no notebook; there are drpnet, pinet"):
         module.figures("run", None, None, tmp_path)

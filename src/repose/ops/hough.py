@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 _EXACT = 1 << 24
 """Up to here float32 holds every integer."""
+_CACHED = 1 << 15
+"""Votes whose intermediate values fit into a CPU core's own cache."""
 _TILE = 32
 """[pixels] smallest side of the tiles that `smooth_near` works in."""
 
@@ -56,39 +58,40 @@ def hough_votes(
     channel_A, i_A, j_A = near_KHW.nonzero(as_tuple=True)
     wide = columns + 1
     flat_3KHW = maps_K3HW.permute(1, 0, 2, 3).reshape(3, -1)
-    first_A = (channel_A * (rows + 1) + i_A) * wide + j_A
-    corner_A4 = first_A[:, None] + torch.tensor([0, 1, wide, wide + 1], device=device)
-    t = torch.arange(stride, device=device, dtype=dtype) / stride
+    t = torch.arange(stride, device=device)
     down_S, right_S = (g.reshape(-1) for g in torch.meshgrid(t, t, indexing="ij"))
-    share_4S = torch.stack(
-        [(1 - down_S) * (1 - right_S), (1 - down_S) * right_S, down_S * (1 - right_S), down_S * right_S]
-    )
-    dense_3AS = flat_3KHW[:, corner_A4] @ share_4S
-    votes_AS = dense_3AS[0] > limit
-    if rows * stride > height or columns * stride > width:  # the last blocks hang over the input's edge
-        step = torch.arange(stride, device=device)
-        votes_AS &= (
-            ((i_A * stride)[:, None] + step < height)[:, :, None] & ((j_A * stride)[:, None] + step < width)[:, None]
-        ).flatten(1)
-    vote_V = votes_AS.reshape(-1).nonzero()[:, 0]
-    weight_V = dense_3AS[0].reshape(-1)[vote_V].sigmoid_().mul_(scale)
-    tx_V = dense_3AS[1].reshape(-1)[vote_V].clamp_(0, width + 1)
-    ty_V = dense_3AS[2].reshape(-1)[vote_V].clamp_(0, height + 1)
-    left_V, top_V = tx_V.floor(), ty_V.floor()
-    fx_V, fy_V = tx_V.sub_(left_V), ty_V.sub_(top_V)
+    down, right = down_S.to(dtype) / stride, right_S.to(dtype) / stride
+    share_4S = torch.stack([(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right])
+    corner_4 = torch.tensor([0, 1, wide, wide + 1], device=device)
+    overhang = rows * stride > height or columns * stride > width
     area = (height + 3) * (width + 3)
-    place_V = top_V.double() if area > _EXACT else top_V
-    at_V = place_V.mul_(width + 3).add_(left_V).long()
-    at_V += (channel_A * area)[vote_V >> 2 * (stride.bit_length() - 1)]  # by stride^2, a power of two
-    right_V, below_V = weight_V * fx_V, weight_V * fy_V
-    both_V = right_V * fy_V
     # Not torch.zeros: its pages are fresh from the system, which costs more than all the votes of five people.
     votes = torch.empty(k * area, device=device, dtype=dtype).zero_()
-    votes.scatter_add_(0, at_V, weight_V - right_V - below_V + both_V)
-    votes.scatter_add_(0, at_V + 1, right_V - both_V)
-    at_V += width + 3
-    votes.scatter_add_(0, at_V, below_V - both_V)
-    votes.scatter_add_(0, at_V + 1, both_V)
+    # On a CPU few enough blocks at a time that their votes stay in its cache: twice as fast.
+    part = max(1, _CACHED // stride**2) if device.type == "cpu" else max(1, len(channel_A))
+    for channel_a, i_a, j_a in zip(channel_A.split(part), i_A.split(part), j_A.split(part), strict=True):
+        first_a = (channel_a * (rows + 1) + i_a) * wide + j_a
+        dense_3aS = flat_3KHW[:, first_a[:, None] + corner_4] @ share_4S
+        votes_aS = dense_3aS[0] > limit
+        if overhang:  # the last blocks hang over the input's edge
+            votes_aS &= (i_a * stride)[:, None] + down_S < height
+            votes_aS &= (j_a * stride)[:, None] + right_S < width
+        vote_V = votes_aS.view(-1).nonzero()[:, 0]
+        weight_V = dense_3aS[0].view(-1)[vote_V].sigmoid_().mul_(scale)
+        tx_V = dense_3aS[1].view(-1)[vote_V].clamp_(0, width + 1)
+        ty_V = dense_3aS[2].view(-1)[vote_V].clamp_(0, height + 1)
+        left_V, top_V = tx_V.floor(), ty_V.floor()
+        fx_V, fy_V = tx_V.sub_(left_V), ty_V.sub_(top_V)
+        place_V = top_V.double() if area > _EXACT else top_V
+        at_V = place_V.mul_(width + 3).add_(left_V).long()
+        at_V += (channel_a * area)[vote_V >> 2 * (stride.bit_length() - 1)]  # by stride^2, a power of two
+        right_V, below_V = weight_V * fx_V, weight_V * fy_V
+        both_V = right_V * fy_V
+        votes.scatter_add_(0, at_V, weight_V.sub_(right_V).sub_(below_V).add_(both_V))
+        votes.scatter_add_(0, at_V + 1, right_V.sub_(both_V))
+        at_V += width + 3
+        votes.scatter_add_(0, at_V, below_V.sub_(both_V))
+        votes.scatter_add_(0, at_V + 1, both_V)
     return votes.view(k, height + 3, width + 3)[:, 1 : height + 1, 1 : width + 1]
 
 
@@ -140,20 +143,20 @@ def smooth_near(map_CHW: Tensor, sigma_C: tuple[float, ...], threshold: float, m
     padded = F.pad(map_CHW, (radius, radius + right, radius, radius + below), mode="replicate")
     wide = padded.shape[-1]
     first_T = channel_T * (padded.shape[-2] * wide) + row_T * (tile * wide) + column_T * tile
+    out = map_CHW.new_empty(c, down * tile, across * tile).zero_()
+    out_wide = across * tile
+    to_T = channel_T * (down * tile * out_wide) + row_T * (tile * out_wide) + column_T * tile
     t = torch.arange(tile + 2 * radius, device=map_CHW.device)
-    block_T1SS = padded.view(-1)[first_T[:, None, None] + t[:, None] * wide + t][:, None]
-    blurred_TSS = map_CHW.new_zeros(len(channel_T), tile, tile)
+    from_SS, to_SS = t[:, None] * wide + t, t[:tile, None] * out_wide + t[:tile]
+    part = max(1, _CACHED // len(t) ** 2) if map_CHW.is_cpu else max(1, len(channel_T))
     own_T = torch.tensor(sigma_C, device=map_CHW.device)[channel_T]
     for sigma in sorted(set(sigma_C)):
         kernel = _kernel(sigma, radius).to(map_CHW)
         mine = (own_T == torch.tensor(sigma, device=own_T.device)).nonzero()[:, 0]
-        rows = F.conv2d(block_T1SS[mine], kernel[None, None, None, :])
-        blurred_TSS[mine] = F.conv2d(rows, kernel[None, None, :, None])[:, 0]
-    out = map_CHW.new_empty(c, down * tile, across * tile).zero_()
-    wide = across * tile
-    first_T = channel_T * (down * tile * wide) + row_T * (tile * wide) + column_T * tile
-    t = torch.arange(tile, device=map_CHW.device)
-    out.view(-1)[first_T[:, None, None] + t[:, None] * wide + t] = blurred_TSS
+        for some in mine.split(part):
+            block = padded.view(-1)[first_T[some, None, None] + from_SS][:, None]
+            rows = F.conv2d(block, kernel[None, None, None, :])
+            out.view(-1)[to_T[some, None, None] + to_SS] = F.conv2d(rows, kernel[None, None, :, None])[:, 0]
     return out[:, :height, :width]
 
 

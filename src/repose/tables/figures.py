@@ -28,7 +28,8 @@ def figures(
         data: name of a data set; None = the checkpoint's, else drawn people.
         ids: image ids to show; None = some spread over the data set.
         out: folder for the figures.
-        notebooks: names of those to execute; empty = the data's and the checkpoint's method's, without one all.
+        notebooks: names of those to execute; empty = the checkpoint's method's (and the data's where `data` is given),
+            without a checkpoint all.
 
     Returns:
         the files that were written, sorted.
@@ -37,7 +38,7 @@ def figures(
         UserError: the packages of the extra `notebooks` are missing, there are no such notebooks, or a setting is
             wrong.
     """
-    paths = [notebooks_folder() / f"{name}.ipynb" for name in _chosen(checkpoint, notebooks)]
+    paths = [notebooks_folder() / f"{name}.ipynb" for name in _chosen(checkpoint, data, notebooks)]
     for path in paths:
         if not path.is_file():
             raise UserError(f"{path}: no such notebook; figures are drawn from a checkout of repose")
@@ -57,7 +58,7 @@ def figures(
     return sorted(p for kind in ("png", "pdf") for p in out.glob(f"*.{kind}") if p.stat().st_mtime >= begin)
 
 
-def _chosen(checkpoint: str | None, notebooks: Sequence[str]) -> list[str]:
+def _chosen(checkpoint: str | None, data: str | None, notebooks: Sequence[str]) -> list[str]:
     for name in notebooks:
         if name not in NOTEBOOKS:
             hint = nearest(name, NOTEBOOKS, 1)
@@ -70,7 +71,8 @@ def _chosen(checkpoint: str | None, notebooks: Sequence[str]) -> list[str]:
     paper = str(saved_config(find(checkpoint)).get("paper"))
     if paper not in NOTEBOOKS:
         raise UserError(f"checkpoint={checkpoint}: {paper} has no notebook; there are {', '.join(NOTEBOOKS[1:])}")
-    return [NOTEBOOKS[0], paper]
+    # without data= the checkpoint's own are shown, whose image ids the data notebook's drawn people do not have
+    return [paper] if data is None else [NOTEBOOKS[0], paper]
 
 
 def notebooks_folder() -> Path:

@@ -136,12 +136,15 @@ def look(run: Run[PINetModule], ids: Sequence[int] = (), most: int = 60) -> list
     """Evaluate images: the wanted ones, else at most `most`, spread over the data set; those with labelled people.
 
     Raises:
-        UserError: an image id that is not there.
+        UserError: an image id that is not there; nobody to show.
     """
     test_set = run.test_set
     share = overlap(run.data.ground_truth(), "max")
     chosen = gallery_run.samples(test_set, ids, most)
-    return [scene for s in chosen if (scene := _see(run, test_set.sample(s), share)) is not None]
+    scenes = [scene for s in chosen if (scene := _see(run, test_set.sample(s), share)) is not None]
+    if not scenes:
+        raise UserError(f"nobody with labelled joints to show in {test_set.annotations.file.name}")
+    return scenes
 
 
 def _see(run: Run[PINetModule], batch: Batch, share: dict[int, float]) -> Scene | None:
@@ -380,7 +383,7 @@ def graph(run: Run[PINetModule]) -> Figure:
         raise UserError("this network has no graph (model.refine.enabled or model.refine.graph says so)")
     start_KK = skeleton_graph(run.skeleton.k, graph_edges(pr.cfg, run.skeleton)).double().numpy()
     now_KK = pr.graph_KK.detach().double().numpy()
-    figure, axes = plt.subplots(1, 3, figsize=(16, 5.4), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(16, 5.7), layout="constrained")
     figure.suptitle(run.heading, x=0.01, ha="left", fontsize=11, fontweight="bold")
     change_KK = now_KK - start_KK
     high = float(np.abs([start_KK, now_KK]).max())

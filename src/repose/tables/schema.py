@@ -223,8 +223,10 @@ class Table:
         return f"{self.path}:{line}" if line else str(self.path)
 
     def layers(self, row: Row, scale: str) -> list[Layer]:
-        """The row's settings as config layers: the table's `set_<scale>`, `set`, `set_<scale>`; an eval row's after its
-        `reuse` row's."""
+        """The row's settings as config layers: the table's `set_<scale>`, `set`, `set_<scale>`.
+
+        An eval row's come after its `reuse` row's.
+        """
         found = self.layers(self.rows[row.reuse], scale) if row.reuse else []
         owner = f"columns.{row.column}" if row.column and row.reuse else f"rows.{row.method or row.id}"
         of_all = self.set_at.get(scale, {}) if row.kind == "train" else {}

@@ -74,18 +74,16 @@ class Reader:
         left, top = int(u), int(v)
         fx, fy = u - left, v - top
         right, below = min(left + 1, width - 1), min(top + 1, height - 1)
-        corners = (
-            ((top * width + left) * channels, (1 - fx) * (1 - fy)),
-            ((top * width + right) * channels, fx * (1 - fy)),
-            ((below * width + left) * channels, (1 - fx) * fy),
-            ((below * width + right) * channels, fx * fy),
-        )
-        flat, vector = self._flat, self.kc + 2 * k
-        logit = sum(flat[at + k] * share for at, share in corners)
+        a, b = (top * width + left) * channels, (top * width + right) * channels
+        c, d = (below * width + left) * channels, (below * width + right) * channels
+        wb, wc, wd = fx * (1 - fy), (1 - fx) * fy, fx * fy
+        wa = 1 - wb - wc - wd
+        flat, i, j = self._flat, self.kc + 2 * k, self.kc + 2 * k + 1
+        logit = flat[a + k] * wa + flat[b + k] * wb + flat[c + k] * wc + flat[d + k] * wd
         if self.mid == self.kc:
             return logit, 0.0, 0.0
-        dx = sum(flat[at + vector] * share for at, share in corners)
-        return logit, dx, sum(flat[at + vector + 1] * share for at, share in corners)
+        dx = flat[a + i] * wa + flat[b + i] * wb + flat[c + i] * wc + flat[d + i] * wd
+        return logit, dx, flat[a + j] * wa + flat[b + j] * wb + flat[c + j] * wc + flat[d + j] * wd
 
     def at(self, x: float, y: float) -> np.ndarray:
         """All channels at one point, (C,)."""
