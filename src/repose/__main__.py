@@ -160,8 +160,9 @@ VERBS: dict[str, Verb] = {
         _data,
     ),
     "bench": Verb(
-        "data [EXPERIMENT] [key=value ...] | decode EXPERIMENT [people=30] [key=value ...]",
-        "samples per second of the data pipeline; time from maps to people",
+        "data [EXPERIMENT] | decode EXPERIMENT [people=30] | train EXPERIMENT|table=NAME [batch=64 steps=20 warm=5] | "
+        "inference EXPERIMENT|table=NAME [images=100 warm=50 fixed=true], and key=value ...",
+        "speed of the data pipeline, from maps to people, of training steps (and memory), of inference",
         _JSON,
         _bench,
     ),

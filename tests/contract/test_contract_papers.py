@@ -121,6 +121,32 @@ FACTS = {
         },
         lr=5e-3,
     ),
+    "maskrcnn": Facts(
+        experiment="baselines/maskrcnn",
+        sizes={
+            "baselines/maskrcnn": (59_137_258, 120_240.66e6),  # 1000 proposals, 20 people
+            "baselines/maskrcnn-masks": (44_401_393, 104_053.71e6),  # 1000 proposals, 100 people
+        },
+        alternatives={
+            "model.backbone.name": [{"model.backbone.name": "resnet34"}],
+            "model.anchors": [{"model.anchors": [8.0, 16.0, 32.0, 64.0, 128.0]}],
+            "loss.positive": [{"loss.positive": 0.05}],
+        },
+        skip={
+            "model.task": "needs masks; tests/papers/baselines/test_maskrcnn.py",
+            "model.mask_width": "likewise",
+            "model.mask_convs": "likewise",
+            "loss.mask": "likewise",
+            "model.backbone.trainable": "changes gradients alone; tests/papers/baselines/test_maskrcnn.py",
+            "model.backbone.weights": "needs a file; tests/papers/baselines/test_maskrcnn.py",
+            "model.weights": "needs a file; tests/papers/baselines/test_maskrcnn.py",
+            "loss.min_side": "needs people cut to slivers; tests/papers/baselines/test_maskrcnn.py",
+            "decode.threshold": "untrained scores are near one half; tests/papers/baselines/test_maskrcnn.py",
+        },
+        overfit={"loss.samples": 32},
+        steps=90,
+        lr=6e-3,
+    ),
     "rtmpose": Facts(
         experiment="baselines/rtmpose-m",
         sizes={
@@ -140,12 +166,19 @@ FACTS = {
         sizes={
             "baselines/simplebaseline-r50": (33_999_697, 5450.22e6),
             "baselines/hrnet-w32": (28_536_113, 7685.34e6),
+            "baselines/hourglass-8": (25_437_960, 20_698.50e6),  # 20.59 G of convolutions
         },
         alternatives={
+            "model.kind": [
+                {"model.kind": "hourglass", "model.hourglass.stacks": 1, "model.hourglass.width": 16},
+            ],
             "model.backbone.name": [{"model.backbone.name": "cspnext_tiny"}],
             "model.head.deconvs": [{"model.head.deconvs": 0}, {"model.head.deconvs": 2}],
         },
         skip={
+            "model.hourglass.stacks": "the hourglass's; tests/papers/baselines/test_hourglass.py",
+            "model.hourglass.width": "likewise",
+            "model.hourglass.depth": "likewise",
             "model.backbone.pretrained": "needs the network; tests/nn/test_backbones.py",
             "model.backbone.weights": "needs a file; tests/nn/test_backbones.py",
         },
@@ -230,6 +263,27 @@ FACTS = {
             )
         },
         steps=100,
+        lr=5e-3,
+    ),
+    "idgroup": Facts(
+        experiment="idgroup/mobilenetv3",
+        # with batch norm and upsampling; the specification's 7.14 and 11.24 G are without:
+        # tests/papers/idgroup/test_idgroup_model.py
+        sizes={"idgroup/mobilenetv3": (8_563_092, 7_191e6), "idgroup/maxvit": (19_204_232, 11_323e6)},
+        alternatives={
+            "model.backbone.name": [{"model.backbone.name": "resnet18"}],
+            "model.transformer.width": [{"model.transformer.width": 48}],
+            "model.transformer.heads": [{"model.transformer.heads": 2}],
+            "decode.threshold": [{"decode.threshold": 0.9}],
+            "decode.top": [{"decode.top": 9}],
+        },
+        skip={
+            "model.backbone.pretrained": "needs the network; tests/nn/test_backbones.py",
+            "model.backbone.weights": "needs a file; tests/nn/test_backbones.py",
+            "model.backbone.lr_factor": "of the optimiser; tests/papers/idgroup/test_idgroup_module.py",
+            "loss.unlabelled": "needs joints without label; tests/papers/idgroup/test_idgroup_targets.py",
+        },
+        steps=150,
         lr=5e-3,
     ),
 }

@@ -78,8 +78,10 @@ def test_every_sweep_is_its_table(path: Path) -> None:
         start = max(i for i, w in enumerate(line) if w in ("train", "test"))
         parse_arguments(line[start + 2 :])  # after the verb and the experiment
     (table,) = find_tables(sweep.table)
-    rows = {c.identity for found in cells(table, smoke()).values() for c in found if c.row.kind == "train"}
-    assert {identity(r.loaded.cfg) for r in runs(sweep, ["scale=smoke"])} == rows
+    tests = sweep.repose_words(sweep.cells[0])[0] == "test"  # a grid over one checkpoint
+    kind, more = ("eval", ["checkpoint=RUN"]) if tests else ("train", [])
+    rows = {c.identity for found in cells(table, smoke()).values() for c in found if c.row.kind == kind}
+    assert {identity(r.loaded.cfg) for r in runs(sweep, ["scale=smoke", *more])} == rows
 
 
 def test_there_are_the_sweeps_of_the_paper() -> None:

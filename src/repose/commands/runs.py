@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,27 @@ def test(words: list[str], as_json: bool) -> int:
     """Evaluate a checkpoint, or score a predictions file."""
     loaded = _loaded_for_test([_SPLITS.get(word, word) for word in words])
     from repose.engine import run
+    from repose.tables.grid import test_together
 
-    result = run.test(loaded)
+    result = test_together(loaded) or run.test(loaded)
+    _tell_sweep(loaded, result)
     if as_json:
         print(json.dumps(result))
     else:
         _print_result(result)
     return 0
+
+
+def _tell_sweep(loaded: Loaded, result: dict[str, Any]) -> None:
+    """W&B's agent waits for the numbers of each of its runs, tests too."""
+    if not os.environ.get("WANDB_SWEEP_ID") or not result.get("metrics"):
+        return
+    from repose.engine import results
+    from repose.engine.logging import Wandb
+
+    wandb = Wandb(loaded.cfg, Path(result["dir"]), identity(loaded.cfg))
+    wandb.summary(results.summary(result))
+    wandb.finish()
 
 
 def _loaded_for_test(words: list[str]) -> Loaded:

@@ -32,7 +32,7 @@ _FREE_NAMES = """
     constant_pad_nd contiguous copy_ cos cumsum detach div div_ dropout eq erf exp exp_ expand expand_as
     feature_dropout fill_ flatten flip floor floor_ floor_divide fmod frobenius_norm full full_like gather ge gelu
     gelu_ glu gt hardsigmoid hardsigmoid_ hardswish hardswish_ hardtanh hardtanh_ im2col index index_put_
-    index_select le leaky_relu leaky_relu_ lift_fresh linalg_vector_norm linspace log log_softmax logical_and
+    index_select le leaky_relu leaky_relu_ lift_fresh linalg_vector_norm linspace log log2 log_softmax logical_and
     logical_not logical_or lt masked_fill masked_fill_ max max_pool2d maximum mean meshgrid min minimum mish mish_
     mul mul_ narrow ne neg new_zeros nonzero norm numpy_T ones ones_like pad permute pixel_shuffle pixel_unshuffle
     pow prelu reciprocal relu relu6 relu_ remainder repeat repeat_interleave reshape reshape_as roll round rsqrt

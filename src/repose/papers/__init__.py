@@ -23,9 +23,11 @@ PAPERS: dict[str, Callable[[], Paper]] = {
     "cganet": lambda: _own("cganet"),
     "pinet": lambda: _own("pinet"),
     "kdc": lambda: _own("kdc"),
+    "idgroup": lambda: _own("idgroup"),
     "rtmpose": lambda: _own("baselines.rtmpose"),
     "simplebaseline": lambda: _own("baselines.simplebaseline"),
     "dekr": lambda: _own("baselines.dekr"),
+    "maskrcnn": lambda: _own("baselines.maskrcnn"),
 }
 
 

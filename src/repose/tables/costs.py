@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from repose.config import to_dict
 from repose.engine import rundir
@@ -46,7 +47,7 @@ def cost_of(table: Table, row: Row, choice: Choice, runs: Path) -> RowCost:
         return RowCost(why=f"not counted: {error}")
     from repose.engine import provenance
 
-    cfg = full.cfg
+    cfg = _without_weights(full.cfg)
     code = {k: v for k, v in provenance.code_fingerprint(cfg.paper).items() if k.startswith(_NETWORK_CODE)}
     values = to_dict(cfg)
     network = {k: values.get(k) for k in ("paper", "model", "decode", "loss", "skeleton")}
@@ -71,6 +72,14 @@ def cost_of(table: Table, row: Row, choice: Choice, runs: Path) -> RowCost:
     size = f"{height}x{width}"
     rundir.write_json(file, {"params": counted.params / 1e6, "by_op": counted.by_op, "size": size})
     return _by_rule(row, counted.params / 1e6, counted.by_op, size)
+
+
+def _without_weights(cfg: Any) -> Any:
+    """The same network without pretrained weights: counting needs none, and they may have to be fetched."""
+    backbone: Any = getattr(getattr(cfg, "model", None), "backbone", None)
+    if not getattr(backbone, "pretrained", False):
+        return cfg
+    return replace(cfg, model=replace(cfg.model, backbone=replace(backbone, pretrained=False)))
 
 
 def _by_rule(row: Row, params: float, by_op: Mapping[str, float], size: str) -> RowCost:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from repose.config import nearest
 from repose.errors import UserError
 
-NOTEBOOKS = ("00-data", "drpnet", "pinet")
+NOTEBOOKS = ("00-data", "drpnet", "pinet", "kdc")
 _TIMEOUT_S = 1800
 
 

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from repose.engine import provenance, rundir
 from repose.errors import UserError
@@ -15,6 +15,12 @@ from repose.tables.cells import Cell, Choice
 from repose.tables.claims import Interval
 from repose.tables.costs import CACHE, RowCost, cost_of
 from repose.tables.schema import Row, Table, inner
+
+if TYPE_CHECKING:
+    from repose.metrics.bootstrap import Matches
+
+_MASK = "mask_"
+"""How the metrics of masks begin."""
 
 
 class Counted:
@@ -47,7 +53,8 @@ class Counted:
     def paired(self, better: Cell, worse: Cell, metric: str = "AP") -> Interval | None:
         """Difference of two runs' AP over the same images; None where they saw different ones.
 
-        `metric` may be the AP of a subset of images that the runs' `test.subsets` makes; None where it makes none.
+        `metric` may be the AP of a subset of images that the runs' `test.subsets` makes, or mask_AP, mask_AP50 or
+        mask_AP75; None where there is no such metric.
         """
         from repose.metrics import bootstrap
         from repose.metrics.subsets import image_subsets, restrict
@@ -55,6 +62,9 @@ class Counted:
         cfg = better.loaded.cfg
 
         def compute() -> Interval:
+            if metric.startswith(_MASK):
+                found = bootstrap.paired_of(self._mask_matches(better, metric), self._mask_matches(worse, metric))
+                return Interval(found.difference, found.low, found.high)
             a, b, people = _predictions(better), _predictions(worse), cfg.test.max_people
             truth = self._ground_truth(better)
             if metric != "AP":
@@ -84,13 +94,20 @@ class Counted:
 
         return statistics.computed(cell, self.runs)
 
-    def _ground_truth(self, cell: Cell) -> dict[str, Any]:
+    def _mask_matches(self, cell: Cell, metric: str) -> Matches:
+        from repose.metrics import bootstrap, mask_ap
+
+        test, truth = cell.loaded.cfg.test, self._ground_truth(cell, masks=True)
+        results = mask_ap.load_results(cell.folder / rundir.MASKS, truth)
+        return bootstrap.match_masks(results, truth, test.max_masks, test.mask_people, metric)
+
+    def _ground_truth(self, cell: Cell, masks: bool = False) -> dict[str, Any]:
         from repose.data.datamodule import PoseDataModule
 
         data = PoseDataModule(cell.loaded.cfg)
-        key = self._key(cell)
+        key = self._key(cell) + (" masks" if masks else "")
         if key not in self._truth:
-            self._truth[key] = data.ground_truth()
+            self._truth[key] = data.ground_truth(masks=masks)
         return self._truth[key]
 
     def _key(self, cell: Cell) -> str:
@@ -105,7 +122,9 @@ class Counted:
     def _kept(self, what: str, cells: list[Cell], compute: Callable[[], Interval]) -> Interval:
         code = provenance.code_fingerprint(cells[0].loaded.cfg.paper)
         metrics = {k: v for k, v in code.items() if k.startswith("metrics/")}
-        parts = [what, metrics, *(_digest(c) for c in cells)]
+        # rows that differ in their masks alone have the same keypoint predictions
+        masks = [_sum(c.folder / rundir.MASKS) for c in cells if _MASK in what]
+        parts = [what, metrics, *(_digest(c) for c in cells), *masks]
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         file = self.runs / CACHE / f"{what}-{key}.json"
         try:
@@ -121,7 +140,11 @@ def _predictions(cell: Cell) -> list[dict[str, Any]]:
     return json.loads((cell.folder / rundir.PREDICTIONS).read_text(encoding="utf-8"))
 
 
+def _sum(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def _digest(cell: Cell) -> list[str]:
     result = rundir.read_result(cell.folder) or {}
-    predictions = hashlib.sha256((cell.folder / rundir.PREDICTIONS).read_bytes()).hexdigest()
+    predictions = _sum(cell.folder / rundir.PREDICTIONS)
     return [predictions, str(inner(result, "data").get("fingerprint"))]

@@ -62,6 +62,46 @@ def ap_gflops(report: Report, path: Path) -> None:
     _save(figure, path)
 
 
+def ap_fps(report: Report, path: Path) -> None:
+    """Draw AP over images per second: the paper's rows, and ours where both were measured (`repose bench inference`).
+
+    Args:
+        report: filled-in table.
+        path: PNG; a vector PDF of the same name is written beside it.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    named: set[str] = set()
+
+    def point(fps: float, ap: float, row: str, mark: str, colour: str, label: str) -> None:
+        axes.plot(
+            fps, ap, mark, mfc="none" if mark == "o" else colour, mec=colour, label="" if label in named else label
+        )
+        axes.annotate(row, (fps, ap), (4, 4), textcoords="offset points", fontsize=7)
+        named.add(label)
+
+    for line in report.lines:
+        paper, ours = line.row.paper, line.values
+        own = line.row.role == "own"
+        if "AP" in paper and "fps" in paper:
+            colour, label = ("tab:purple", "the paper's") if own else ("tab:gray", "quoted by the paper")
+            point(paper["fps"], paper["AP"], line.row.label, "o", colour, label)
+        if "AP" in ours and "fps" in ours:
+            label = f"ours at scale {report.choice.scale}, on this hardware"
+            point(ours["fps"], 100 * ours["AP"], line.row.label, "s", "tab:green", label)
+    axes.set_xlabel("images per second (the paper's: RTX 2080Ti)")
+    axes.set_ylabel("AP")
+    axes.set_title(f"{report.table.name}, scale {report.choice.scale}", fontsize=9)
+    axes.grid(alpha=0.3)
+    if named:
+        axes.legend(fontsize=7)
+    _save(figure, path)
+
+
 def curves(report: Report, path: Path) -> None:
     """Draw each measured row as a line over the table's metrics, in their order (AP by bin of overlap, say).
 

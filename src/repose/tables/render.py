@@ -305,7 +305,8 @@ def write_files(report: Report, runs: Path) -> list[Path]:
         from repose.tables import plot
 
         found.append(base.with_suffix(".png"))
-        (plot.ap_gflops if report.table.plot == "ap-gflops" else plot.curves)(report, found[-1])
+        draw = {"ap-gflops": plot.ap_gflops, "ap-fps": plot.ap_fps, "curves": plot.curves}
+        draw[report.table.plot](report, found[-1])
     return found
 
 

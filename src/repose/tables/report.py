@@ -15,6 +15,7 @@ from repose.tables.cells import Cell, Choice, at_scale, cell, cells
 from repose.tables.claims import FLOOR, Interval, Verdict
 from repose.tables.costs import RowCost
 from repose.tables.schema import COSTS, Claim, Row, Table, inner
+from repose.tables.speed import asked, speeds
 from repose.tables.state import Changed, State, state_of
 
 
@@ -49,10 +50,11 @@ class Line:
         status: measured, stale, running, stopped, failed, not run, not run at mini, quoted, server only, counted,
             computed, no data, needs its file.
         reason: behind it.
-        values: measured metrics, mean over seeds, 0-1 as in result.json; empty unless measured.
+        values: measured metrics, mean over seeds, 0-1 as in result.json; unless measured, at most the speeds.
         interval: of AP (0-1).
         seeds: measured ones.
         difference: ours minus the paper's AP in percent, where protocol and scale are the same.
+        hardware: what the speeds among the values were measured on (`repose bench`).
         published: rows of experiments/<paper>/results/ at this scale, newest last.
         results: result.json of the measured runs.
     """
@@ -65,6 +67,7 @@ class Line:
     seeds: int = 0
     difference: float | None = None
     cost: RowCost = field(default_factory=RowCost)
+    hardware: str = ""
     published: Sequence[Mapping[str, str]] = ()
     results: Sequence[Mapping[str, Any]] = ()
 
@@ -138,7 +141,8 @@ def _line(
     published: Mapping[str, Sequence[Mapping[str, str]]],
 ) -> Line:
     cost = numbers.cost(table, row, choice)
-    line = Line(row, "", cost=cost, published=published.get(row.id, ()))
+    timed, hardware = speeds(table.metrics, states[0][0].loaded.cfg) if states and asked(table.metrics) else ({}, "")
+    line = Line(row, "", cost=cost, published=published.get(row.id, ()), values=timed, hardware=hardware)
     if row.kind == "statistic":
         return _statistic(table, choice, line, numbers)
     if not row.runs:
@@ -155,7 +159,7 @@ def _line(
     if not done:
         return replace(line, status=status, reason=reason)
     results = [r for _, r in done]
-    values = _means(results)
+    values = {**_means(results), **timed}
     interval = claims.over_seeds([numbers.interval(c, r) for c, r in done]) if "AP" in values else None
     wrong = [protocol_differs(table, choice, r, row) for r in results]
     paper = row.paper.get("AP")
@@ -283,6 +287,10 @@ def _notes(table: Table, choice: Choice, lines: Sequence[Line]) -> list[str]:
     if table.counted:
         found.append(f"the paper's GFLOPs and params: {table.counted}; ours: fvcore, at the paper's size")
     found += _rules(lines)
+    if table.params_unit == "2^20":
+        found += _in_mi(lines)
+    if measured := list(dict.fromkeys(x.hardware for x in lines if x.hardware)):
+        found.append(f"speeds, measured by `repose bench`: {'; '.join(measured)}")
     for line in lines:
         if line.row.counted:
             found.append(f"{line.row.label}: the paper counts {line.row.counted}")
@@ -329,6 +337,12 @@ def _rules(lines: Sequence[Line]) -> list[str]:
         if line.row.rule and line.cost.gmacs is not None:
             rules.setdefault(line.row.rule, []).append(line.row.label)
     return [f"our GMACs count {' + '.join(rule)} alone: {', '.join(labels)}" for rule, labels in rules.items()]
+
+
+def _in_mi(lines: Sequence[Line]) -> list[str]:
+    """Our parameters in the unit of a paper whose M is 2^20."""
+    values = [f"{x.row.label} {x.cost.params * 1e6 / 2**20:.2f}" for x in lines if x.cost.params is not None]
+    return [f"our parameters in the paper's unit, 2^20: {'; '.join(values)}"] if values else []
 
 
 def mechanism(table: Table, lines: Sequence[Line]) -> list[str]:

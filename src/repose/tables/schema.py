@@ -46,6 +46,8 @@ OPERATIONS = ("conv", "deconv", "linear", "norm", "deform", "roi_align", "attent
 SCALES = ("smoke", "mini", "lite", "paper")
 COSTS = ("GFLOPs", "params")
 """Columns of `paper` that are counted, not measured: lower is better, no confidence interval."""
+SPEEDS = ("fps", "sps", "memory_MB")
+"""Columns that `repose bench` measures: images and training samples per second, peak memory of a training step."""
 
 
 @dataclass(frozen=True)
@@ -200,15 +202,17 @@ class Table:
     protocol: Protocol = Protocol()
     counted: str = ""
     """the paper's counting rule of GFLOPs and params"""
+    params_unit: Literal["1e6", "2^20"] = "1e6"
+    """what the paper's millions of parameters are; ours are 1e6, and with 2^20 given in that too, below the table"""
     metrics: tuple[str, ...] = ("AP",)
-    """columns measured"""
+    """columns measured; speeds (`fps`, `sps`, `memory_MB`) are those of `repose bench`"""
     mechanism: tuple[str, ...] = ()
     """metrics of result.json shown below the table, where they are"""
     rows_from: str = ""
     """file name (table-1) whose rows these are: a figure drawn from a table"""
     rows: dict[str, Row] = field(default_factory=dict[str, Row])
     claims: dict[str, Claim] = field(default_factory=dict[str, Claim])
-    plot: Literal["", "ap-gflops", "curves"] = ""
+    plot: Literal["", "ap-gflops", "ap-fps", "curves"] = ""
     """also draw this figure"""
     shows: dict[str, str] = field(default_factory=dict[str, str])
     """by scale: what a table at that scale can show"""

@@ -171,7 +171,8 @@ class PoolerBranch(nn.Module):
 
     def forward(self, pyramid: list[Tensor], box_in_R4: Tensor, owner_R: Tensor) -> list[Tensor]:
         """Logits (R, K, U, U), in a list of one."""
-        side_R = (box_in_R4[:, 2:] - box_in_R4[:, :2]).clamp(min=1).prod(-1).sqrt()
+        width_R, height_R = (box_in_R4[:, 2:] - box_in_R4[:, :2]).clamp(min=1).unbind(-1)
+        side_R = (width_R * height_R).sqrt()
         level_R = (_CANONICAL_LEVEL + torch.log2(side_R / _CANONICAL_SIDE)).floor()
         finest = int(math.log2(self.strides[0]))
         level_R = (level_R - finest).clamp(0, len(pyramid) - 1)
@@ -179,9 +180,7 @@ class PoolerBranch(nn.Module):
         x = pyramid[0].new_zeros(len(owner_R), pyramid[0].shape[1], *size_hw, dtype=torch.float32)
         for i, (level, stride) in enumerate(zip(pyramid, self.strides, strict=True)):
             mine = (level_R == i).nonzero()[:, 0]
-            x = x.index_add(
-                0, mine, roi_sample(level, box_in_R4[mine], owner_R[mine], stride, size_hw, self.roi.samples)
-            )
+            x[mine] = roi_sample(level, box_in_R4[mine], owner_R[mine], stride, size_hw, self.roi.samples)
         return [self.last(self.convs(x))]  # (R, C, S, S) -> (R, K, U, U)
 
 

@@ -1,4 +1,4 @@
-"""SimpleBaseline and HRNet: one heatmap per joint from a crop (top-down)."""
+"""SimpleBaseline, HRNet and Hourglass: one heatmap per joint from a crop (top-down)."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def _module() -> Any:
 
 PAPER = Paper(
     name="simplebaseline",
-    title="Simple Baselines for Human Pose Estimation and Tracking; HRNet",
+    title="Simple Baselines for Human Pose Estimation and Tracking; HRNet; Hourglass",
     schema=Experiment,
     module=_module,
 )

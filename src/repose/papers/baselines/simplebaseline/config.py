@@ -35,16 +35,38 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Hourglass:
+    """A stacked hourglass network; it is backbone and head in one."""
+
+    stacks: int = 8
+    """[hourglasses] each with heatmaps and a loss of its own | Hourglass §3.2"""
+    width: int = 256
+    """[channels] of the hourglasses | Hourglass §3.1"""
+    depth: int = 4
+    """[levels] halvings of the map in each hourglass | Hourglass §3.1: from 64 to 4 cells"""
+
+    def __post_init__(self) -> None:
+        if self.stacks < 1 or self.depth < 1 or self.width < 8 or self.width % 8:
+            raise UserError(
+                f"model.hourglass: stacks={self.stacks} and depth={self.depth} must be at least 1, "
+                f"width={self.width} a multiple of 8"
+            )
+
+
+@dataclass(frozen=True)
 class Model:
     """The network."""
 
+    kind: Literal["backbone", "hourglass"] = "backbone"
+    """backbone = model.backbone and model.head; hourglass = model.hourglass instead of both"""
     backbone: Backbone = Backbone()
     head: Head = Head()
+    hourglass: Hourglass = Hourglass()
 
     @property
     def stride(self) -> int:
         """Input pixels per heatmap cell."""
-        return 32 >> self.head.deconvs if self.head.deconvs else 4
+        return 32 >> self.head.deconvs if self.kind == "backbone" and self.head.deconvs else 4
 
 
 @dataclass(frozen=True)
@@ -52,7 +74,7 @@ class Loss:
     """The loss and its targets."""
 
     heatmap: float = 0.5
-    """[weight] of the mean squared error | official code halves it"""
+    """[weight] of the mean squared error, of each hourglass's heatmaps alike | official code halves it"""
     sigma: float = 2.0
     """[cells] of the target Gaussian, height 1 | SimpleBaseline §2, official code"""
     centre: Literal["rounded", "exact"] = "rounded"

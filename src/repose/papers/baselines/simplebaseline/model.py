@@ -1,4 +1,4 @@
-"""The network: a backbone and a head that gives one heatmap per joint.
+"""The network: one heatmap per joint, from a backbone and a head, or from a stacked hourglass.
 
 Shapes: B crops, K joints, C channels, H W cells of stride `Model.stride`.
 """
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from repose.nn.backbones import STRIDES, backbone
+from repose.nn.hourglass import Bottleneck, StackedHourglass
 from repose.papers.baselines.simplebaseline.config import Head, Model
 
 
@@ -19,9 +20,40 @@ class Outputs(NamedTuple):
 
     Attributes:
         heatmap_BKHW: (B, K, ceil(height / stride), ceil(width / stride)).
+        earlier: heatmaps of all hourglasses but the last, for the loss.
     """
 
     heatmap_BKHW: Tensor
+    earlier: tuple[Tensor, ...] = ()
+
+
+def heatmap_net(cfg: Model, k: int) -> HeatmapNet | HourglassNet:
+    """The network that `model.kind` names."""
+    return (HeatmapNet if cfg.kind == "backbone" else HourglassNet)(cfg, k)
+
+
+class HourglassNet(nn.Module):
+    """The stacked hourglass network (Newell, Yang and Deng, ECCV 2016, §3), with the layers of its code."""
+
+    def __init__(self, cfg: Model, k: int) -> None:
+        super().__init__()
+        h = cfg.hourglass
+        quarter, half = h.width // 4, h.width // 2
+        stem = nn.Sequential(
+            nn.Conv2d(3, quarter, 7, stride=2, padding=3),  # (B, C / 4, H / 2, W / 2)
+            nn.BatchNorm2d(quarter),
+            nn.ReLU(inplace=True),
+            Bottleneck(quarter, half, bias=True),
+            nn.MaxPool2d(2, ceil_mode=True),  # (B, C / 2, H / 4, W / 4)
+            Bottleneck(half, bias=True),
+            Bottleneck(half, h.width, bias=True),
+        )
+        self.stacked = StackedHourglass(3, k, h.stacks, h.depth, h.width, stem, bias=True)
+
+    def forward(self, image_B3HW: Tensor) -> Outputs:
+        """Heatmaps of a batch of normalised crops."""
+        *earlier, heatmap_BKHW = self.stacked(image_B3HW)  # (B, K, H / 4, W / 4) each
+        return Outputs(heatmap_BKHW, tuple(earlier))
 
 
 class HeatmapNet(nn.Module):

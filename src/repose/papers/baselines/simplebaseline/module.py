@@ -10,20 +10,20 @@ from repose.errors import UserError
 from repose.papers.baselines.simplebaseline.config import Experiment
 from repose.papers.baselines.simplebaseline.decode import decode, merge
 from repose.papers.baselines.simplebaseline.losses import losses
-from repose.papers.baselines.simplebaseline.model import HeatmapNet, Outputs
+from repose.papers.baselines.simplebaseline.model import HeatmapNet, HourglassNet, Outputs, heatmap_net
 from repose.papers.baselines.simplebaseline.targets import Targets, encode
 from repose.types import Batch, Poses
 
 
 class SimpleBaselineModule(PoseModule):
-    """SimpleBaseline and HRNet (top-down: one person per crop)."""
+    """SimpleBaseline, HRNet and Hourglass (top-down: one person per crop)."""
 
     cfg: Experiment
-    net: HeatmapNet
+    net: HeatmapNet | HourglassNet
 
-    def build(self) -> HeatmapNet:
+    def build(self) -> HeatmapNet | HourglassNet:
         """The network."""
-        return HeatmapNet(self.cfg.model, self.skeleton.k)
+        return heatmap_net(self.cfg.model, self.skeleton.k)
 
     @property
     def stride(self) -> int:
