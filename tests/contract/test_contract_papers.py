@@ -130,7 +130,7 @@ FACTS = {
         alternatives={
             "model.backbone.name": [{"model.backbone.name": "resnet34"}],
             "model.anchors": [{"model.anchors": [8.0, 16.0, 32.0, 64.0, 128.0]}],
-            "loss.positive": [{"loss.positive": 0.05}],
+            "loss.positive": [{"loss.positive": 0.02}],
         },
         skip={
             "model.task": "needs masks; tests/papers/baselines/test_maskrcnn.py",

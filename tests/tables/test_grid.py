@@ -1,5 +1,7 @@
 """A table's tests of one checkpoint are found, and measured in one pass by the first of them."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,12 @@ def test_one_test_of_table_2_measures_all(
     for row in ("r05-t05", "r09-t08", "r15-t15"):  # where `repose table` looks for them
         own = identity(cell(table, table.rows[row], choose(["scale=smoke"])).loaded.cfg)
         assert own in folders and (Path(run) / "tests" / own / "predictions.json").is_file()
-    monkeypatch.setattr(grid, "run_all", None)  # a second pass would fail
+    passes: list[int] = []
+    monkeypatch.setattr(grid, "run_all", lambda tests: passes.append(len(tests)))
     assert main(["test", *same, *more, "decode.ratio=0.15", "decode.thre=0.15", "--json"]) == 0
     assert '"distinct_boxes_per_image"' in capsys.readouterr().out
+    assert passes == []
+    best = Path(run) / "checkpoints" / "best.ckpt"
+    os.utime(best, (time.time() + 60, time.time() + 60))  # trained again: every result is of another network
+    assert main(["test", *same, *more, "decode.ratio=0.15", "decode.thre=0.15"]) == 0
+    assert passes == [42]

@@ -117,7 +117,7 @@ def test_together(loaded: Loaded) -> dict[str, Any] | None:
     if known := _known(loaded, changed):
         return known
     found = siblings(loaded)
-    todo = [one for one in found[1:] if judge_run(one.folder, one.loaded.cfg, changed).status != "measured"]
+    todo = [one for one in found[1:] if _measured(one.loaded.cfg, one.folder, changed) is None]
     if not todo:
         return None
     run_all([replace(found[0], folder=Path(cfg.log.dir) if cfg.log.dir else folder_of(cfg)), *todo])
@@ -125,15 +125,19 @@ def test_together(loaded: Loaded) -> dict[str, Any] | None:
 
 
 def _known(loaded: Loaded, changed: Changed) -> dict[str, Any] | None:
-    cfg = loaded.cfg
-    folder = Path(cfg.log.dir) if cfg.log.dir else folder_of(cfg)
+    folder = Path(loaded.cfg.log.dir) if loaded.cfg.log.dir else folder_of(loaded.cfg)
+    result = _measured(loaded.cfg, folder, changed)
+    return None if result is None else {**result, "dir": str(folder)}
+
+
+def _measured(cfg: ExperimentBase, folder: Path, changed: Changed) -> dict[str, Any] | None:
+    """Today's result in a folder, or None; one that is older than the checkpoint is of another training."""
     state = judge_run(folder, cfg, changed)
     checkpoint = Path(str(cfg.checkpoint)) / rundir.BEST
     if state.status != "measured" or state.result is None or not checkpoint.is_file():
         return None
-    if (folder / rundir.RESULT).stat().st_mtime < checkpoint.stat().st_mtime:
-        return None  # the run was trained again
-    return {**state.result, "dir": str(folder)}
+    young = (folder / rundir.RESULT).stat().st_mtime >= checkpoint.stat().st_mtime
+    return state.result if young else None
 
 
 def run_all(tests: Sequence[One]) -> None:
@@ -148,7 +152,7 @@ def run_all(tests: Sequence[One]) -> None:
     from repose.engine import results
     from repose.engine.evaluation import Evaluator
     from repose.engine.layout import plan
-    from repose.engine.setup import build_data, build_trainer
+    from repose.engine.setup import build_data, build_module, build_trainer
     from repose.papers.cganet.grid import GridModule, Receivers
 
     cfg: Any = tests[0].loaded.cfg
@@ -157,7 +161,8 @@ def run_all(tests: Sequence[One]) -> None:
     saved = ckpt.load_checkpoint(path)
     if cfg.train.threads:
         torch.set_num_threads(cfg.train.threads)
-    module = GridModule(cfg, cfg.joint_set())
+    loaded = tests[0].loaded
+    module: Any = build_module(replace(loaded, paper=replace(loaded.paper, module=lambda: GridModule)))
     ckpt.load_weights(module, saved, path)
     settings: list[Any] = [one.loaded.cfg for one in tests]
     module.decodes = [one.decode for one in settings]

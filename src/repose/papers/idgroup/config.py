@@ -207,8 +207,8 @@ class Experiment(ExperimentBase):
     def __post_init__(self) -> None:
         if self.data.view == "person" and (self.data.base, self.data.centre) != ("box", "box"):
             raise UserError(
-                "data.view=person: crops of one person each also need data.base=box and data.centre=box (for whole images "
-                "set data.view=image)"
+                "data.view=person: crops of one person each also need data.base=box and data.centre=box "
+                "(for whole images set data.view=image)"
             )
         if self.test.oks_nms is not None:
             raise UserError("test.oks_nms: identity vectors group poses themselves (decode.distance); set it to null")

@@ -57,10 +57,10 @@ class Hourglass:
 class Model:
     """The network."""
 
-    kind: Literal["backbone", "hourglass"] = "backbone"
-    """backbone = model.backbone and model.head; hourglass = model.hourglass instead of both"""
     backbone: Backbone = Backbone()
     head: Head = Head()
+    kind: Literal["backbone", "hourglass"] = "backbone"
+    """backbone = model.backbone and model.head; hourglass = model.hourglass instead of both"""
     hourglass: Hourglass = Hourglass()
 
     @property
