@@ -38,7 +38,7 @@ def test_all_are_there(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "scale"),
-    # the grid of tests at mini and paper alone, as it resolves 29 configs each time (tests/tables/test_table_sweep.py: smoke)
+    # the grid of tests at mini and paper alone, as it resolves 29 configs each time (smoke: test_table_sweep.py)
     [
         (n, s)
         for n in NAMES

@@ -79,7 +79,7 @@ def test_trainable_stages(trainable, frozen):
 def twin(request):
     """Ours, and torchvision's detector with the same weights, whose own resizing and normalisation do nothing."""
     experiment = "baselines/maskrcnn" if request.param == "keypoints" else "baselines/maskrcnn-masks"
-    cfg = config("model.classes=3", "decode.top=150", experiment=experiment)  # another class, whose boxes are not people
+    cfg = config("model.classes=3", "decode.top=150", experiment=experiment)  # class 2 is not people
     m = build(cfg)
     other = networks._detector(cfg.model, cfg.loss, cfg.decode, 17)
     other.load_state_dict(m.net.state_dict())

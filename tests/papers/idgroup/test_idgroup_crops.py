@@ -53,7 +53,7 @@ def test_crops_need_boxes(settings):
 @pytest.mark.parametrize(("crops", "least"), [(False, 0.95), (True, 0.9)])
 @torch.no_grad()
 def test_the_truth_through_the_decoder(synthetic_smoke: Path, crops, least):
-    """Drawn people. Their boxes hold what is seen of them: of two in 14, hidden joints lie outside the crop and are lost."""
+    """Drawn people's boxes hold what is seen of them: of two in 14, hidden joints lie outside the crop."""
     cfg = config(
         f"data.root={synthetic_smoke}", "data.synthetic=null", "data.input_size=[128,128]", "data.test_multiple=128",
         "decode.distance=1.5", *(CROPS if crops else ()),
