@@ -16,10 +16,10 @@ from typing import Any
 from repose.config import experiments_root
 from repose.engine import provenance, rundir
 from repose.errors import UserError
-from repose.tables.cells import cell
+from repose.tables.cells import at_scale, cell
 from repose.tables.render import markdown_table, measured
 from repose.tables.report import Line, Report, protocol_line
-from repose.tables.schema import COSTS, Table, find_tables, inner
+from repose.tables.schema import COSTS, Row, Table, find_tables, headline_tables, inner
 
 HEADS = (
     "date", "row", "label", "scale", "seeds", "AP", "AP_low", "AP_high", "AP50", "AP75", "params_M", "GMACs", "data",
@@ -139,11 +139,15 @@ def _counted_row(report: Report, line: Line) -> dict[str, str]:
 
 # --- README blocks -------------------------------------------------------------------------------------------------
 
+HEADLINE = "headline"
+"""Name of the block with one row per paper."""
 _BLOCK = re.compile(r"(<!-- results:([\w/.-]+):(\w+) -->\n)(.*?)(<!-- /results -->)", re.DOTALL)
 
 
 def block(name: str, scale: str) -> str:
-    """Markdown of a table's published rows at a scale, beside the paper's values."""
+    """Markdown of a table's published rows at a scale, beside the paper's values; `headline`: one row per paper."""
+    if name == HEADLINE:
+        return _headline_block(scale)
     parts: list[str] = []
     for table in find_tables(name):
         published = read_published(table, scale)
@@ -151,18 +155,14 @@ def block(name: str, scale: str) -> str:
         rows: list[list[str]] = []
         for row in table.rows.values():
             last = (published.get(row.id) or [{}])[-1]
-            ap = f"{last['AP']} [{last['AP_low']}, {last['AP_high']}]" if last.get("AP") else "–"
             paper = row.paper
-            gflops = f"{paper['GFLOPs']:.2f}" if "GFLOPs" in paper else "–"
-            params = f"{paper['params']:.1f}" if "params" in paper else "–"
             done = "counted" if row.kind == "counted" else "measured"
             rows.append(
                 [
                     row.label,
                     *(f"{paper[m]:.1f}" if m in paper else "–" for m in metrics),
-                    *([ap] if metrics else []),
-                    f"{gflops} / {last.get('GMACs') or '–'}",
-                    f"{params} / {last.get('params_M') or '–'}",
+                    *([_published_ap(last)] if metrics else []),
+                    *_published_costs(row, last),
                     row.kind.replace("-", " ") if not row.has_network else done if last else "not published",
                 ]
             )
@@ -180,6 +180,54 @@ def block(name: str, scale: str) -> str:
         parts += list(sources)
         if scale != "paper" and any(r["seeds"] for r in newest):
             parts.append(f"Scale {scale} is scaled down: its AP is not comparable with the paper's.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _published_ap(last: Mapping[str, str]) -> str:
+    return f"{last['AP']} [{last['AP_low']}, {last['AP_high']}]" if last.get("AP") else "–"
+
+
+def _published_costs(row: Row, last: Mapping[str, str]) -> tuple[str, str]:
+    """GFLOPs and params, paper / ours."""
+    gflops = f"{row.paper['GFLOPs']:.2f}" if "GFLOPs" in row.paper else "–"
+    params = f"{row.paper['params']:.1f}" if "params" in row.paper else "–"
+    return f"{gflops} / {last.get('GMACs') or '–'}", f"{params} / {last.get('params_M') or '–'}"
+
+
+def _headline_block(scale: str) -> str:
+    """One row per paper, from the newest published row at a scale."""
+    rows: list[list[str]] = []
+    how: list[str] = []
+    for table in headline_tables():
+        assert table.headline is not None
+        row = table.rows[table.headline.row]
+        last = (read_published(table, scale).get(row.id) or [{}])[-1]
+        gflops, params = _published_costs(row, last)
+        status = "measured" if last else "not published" if at_scale(row, scale) else f"not run at {scale}"
+        rows.append(
+            [
+                table.headline.method,
+                f"{row.label}, {table.source}",
+                f"{row.paper['AP']:.1f}" if "AP" in row.paper else "–",
+                _published_ap(last),
+                params,
+                gflops,
+                status,
+            ]
+        )
+        if last:
+            seeds = "1 seed" if last["seeds"] == "1" else f"{last['seeds']} seeds"
+            how.append(
+                f"- {table.headline.method}: {last['protocol']}; {last['hardware']}; {last['hours']} h; {seeds}; "
+                f"commit {last['commit']}"
+            )
+    heads = ["method", "row", "paper AP", f"ours AP [95 %], scale {scale}", "params M paper / ours"]
+    parts = [markdown_table([*heads, "GFLOPs paper / ours", "status"], rows)]
+    if how:
+        parts.append("\n".join(how))
+        if scale != "paper":
+            text = f"Scale {scale} is scaled down: its AP is comparable neither with the paper's nor between methods"
+            parts.append(f"{text}. Parameters and GFLOPs are counted at the paper's size.")
     return "\n\n".join(parts) + "\n"
 
 

@@ -14,6 +14,7 @@
       other: {label: HRNet-W32, kind: quoted, paper: {AP: 74.4}, source: its own paper}
     claims:                                          # id -> a pair of rows
       seven-over-five: {text: 7x7 beats 5x5, better: roi-7, worse: roi-5}
+    headline: {row: roi-7, method: DRP-Net}          # one table per paper: what `repose reproduce` runs
     shows: {mini: the order of the sizes on drawn people}
     not_shown: {mini: any number of the paper}
 
@@ -37,6 +38,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from repose import papers
 from repose.config import Layer, experiments_root, leaves, nearest, read_yaml
 from repose.errors import UserError
 
@@ -149,6 +151,16 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """Makes a table the paper's one in `repose reproduce`, and says which of its rows stands for the paper."""
+
+    row: str = ""
+    """row id"""
+    method: str = ""
+    """short name of the method (DRP-Net)"""
+
+
+@dataclass(frozen=True)
 class Column:
     """A data set on which every row of a table is evaluated."""
 
@@ -212,6 +224,8 @@ class Table:
     """file name (table-1) whose rows these are: a figure drawn from a table"""
     rows: dict[str, Row] = field(default_factory=dict[str, Row])
     claims: dict[str, Claim] = field(default_factory=dict[str, Claim])
+    headline: Headline | None = None
+    """in one table per paper: the row that stands for the paper"""
     plot: Literal["", "ap-gflops", "ap-fps", "curves"] = ""
     """also draw this figure"""
     shows: dict[str, str] = field(default_factory=dict[str, str])
@@ -293,8 +307,11 @@ def load_table(path: Path) -> Table:
     claims = {i: _claim(table, i, v) for i, v in _mapping(table, values, "claims").items()}
     keys = {f.name for f in dataclasses.fields(Protocol)}
     protocol = Protocol(**_checked(table, Protocol, _mapping(table, values, "protocol"), "protocol.", keys))
-    fields = {k: v for k, v in fields.items() if k not in ("rows", "claims", "protocol")}
-    table = dataclasses.replace(table, **fields, rows=rows, claims=claims, protocol=protocol)
+    head: Headline | None = None
+    if found := _mapping(table, values, "headline"):
+        head = Headline(**_checked(table, Headline, found, "headline.", {f.name for f in dataclasses.fields(Headline)}))
+    fields = {k: v for k, v in fields.items() if k not in ("rows", "claims", "protocol", "headline")}
+    table = dataclasses.replace(table, **fields, rows=rows, claims=claims, protocol=protocol, headline=head)
     if table.rows_from:
         if rows:
             raise UserError(f"{table.where('rows')}: a table has `rows` or `rows_from`, not both")
@@ -328,7 +345,7 @@ def _checked(table: Table, cls: type, values: dict[str, Any], prefix: str, known
             hint = nearest(str(key), known)
             fix = f"did you mean {hint[0]!r}?" if hint else f"there are: {', '.join(sorted(known))}"
             raise UserError(f"{where}: unknown key {prefix + str(key)!r}; {fix}")
-        if key in ("rows", "claims", "protocol", "columns") and cls is Table:
+        if key in ("rows", "claims", "protocol", "columns", "headline") and cls is Table:
             found[key] = value
             continue
         found[key] = _typed(value, hints[key], f"{where}: {prefix}{key}")
@@ -493,6 +510,10 @@ def _check(table: Table) -> None:
     for claim in table.claims.values():
         for side in ("better", "worse"):
             _known_row(table, f"claims.{claim.id}.{side}", getattr(claim, side))
+    if table.headline:
+        _known_row(table, "headline.row", table.headline.row)
+        if not table.headline.method:
+            raise UserError(f"{table.where('headline')}: `headline` needs `method`, the short name of the method")
 
 
 def _known_row(table: Table, key: str, row_id: str) -> None:
@@ -533,6 +554,23 @@ def all_tables() -> list[Path]:
         return path.parent.parent.name, kind, int(number[0]) if number else 0, path.stem
 
     return sorted(experiments_root().glob("*/tables/*.yaml"), key=order)
+
+
+def headline_tables() -> list[Table]:
+    """Each paper's headline table, in the order of `papers.PAPERS`.
+
+    Raises:
+        UserError: a paper has two.
+    """
+    found: dict[str, Table] = {}
+    for path in all_tables():
+        table = load_table(path)
+        if table.headline:
+            if table.paper in found:
+                raise UserError(f"{table.where('headline')}: {found[table.paper].name} has one already; one per paper")
+            found[table.paper] = table
+    order = [*papers.PAPERS, *found]
+    return sorted(found.values(), key=lambda t: order.index(t.paper))
 
 
 def find_tables(name: str) -> list[Table]:
