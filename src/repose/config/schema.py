@@ -279,7 +279,7 @@ class Train:
     val_every: int = 1
     """[epochs] between evaluations"""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
-    """auto = bf16 on GPUs that have it, else 32"""
+    """auto = bf16 on GPUs that have it and on CPUs with AMX, else 32; what was taken is printed beside every AP"""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     devices: int | None = None
     """[devices] null = all GPUs, or one CPU process"""

@@ -18,14 +18,16 @@ from repose.engine import provenance, rundir
 from repose.errors import UserError
 from repose.tables.cells import at_scale, cell
 from repose.tables.render import markdown_table, measured
-from repose.tables.report import Line, Report, protocol_line
+from repose.tables.report import Line, Report, protocol_line, shown
 from repose.tables.schema import COSTS, Row, Table, find_tables, headline_tables, inner
 
 HEADS = (
     "date", "row", "label", "scale", "seeds", "AP", "AP_low", "AP_high", "AP50", "AP75", "params_M", "GMACs", "data",
-    "boxes", "flip", "oks_area", "init", "protocol", "commit", "hardware", "hours", "identity",
+    "boxes", "flip", "oks_area", "init", "protocol", "commit", "hardware", "hours", "identity", "others",
 )  # fmt: skip
-"""Columns of a results file, for good: rows of years ago stay readable."""
+"""Columns of a results file, for good: rows of years ago stay readable. New ones come last, and are empty in older rows."""
+_FIRST_HEADS = HEADS[:-1]
+"""The columns before `others`, which holds the table's further metrics and mechanism: `mask_AP=12.3 found=0.41`."""
 
 
 def results_file(table: Table) -> Path:
@@ -44,12 +46,12 @@ def read_published(table: Table, scale: str) -> dict[str, list[dict[str, str]]]:
         return {}
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != HEADS:
+        if tuple(reader.fieldnames or ()) not in (HEADS, _FIRST_HEADS):
             raise UserError(f"{path}:1: its columns are not those `repose table --publish` writes; restore the file")
         found: dict[str, list[dict[str, str]]] = {}
         for row in reader:
             if row["scale"] == scale:
-                found.setdefault(row["row"], []).append(row)
+                found.setdefault(row["row"], []).append({"others": "", **row})
     return found
 
 
@@ -72,7 +74,7 @@ def publish(report: Report) -> list[str]:
     new = [row for x in lines if not _known(row := _published_row(report, x), before.get(x.row.id, []))]
     if not new:
         return []
-    old = path.read_text(encoding="utf-8") if path.is_file() else ""
+    old = _with_heads(path.read_text(encoding="utf-8")) if path.is_file() else ""
     out = io.StringIO()
     writer: csv.DictWriter[str] = csv.DictWriter(out, list(HEADS), lineterminator="\n", restval="")
     if not old:
@@ -80,6 +82,14 @@ def publish(report: Report) -> list[str]:
     writer.writerows(new)
     rundir.write_text(path, old + ("" if not old or old.endswith("\n") else "\n") + out.getvalue())
     return [row["label"] for row in new]
+
+
+def _with_heads(text: str) -> str:
+    """A file with today's columns: its rows stay, those of before get empty last ones."""
+    first, _, rest = text.partition("\n")
+    if first != ",".join(_FIRST_HEADS):
+        return text
+    return ",".join(HEADS) + "\n" + "".join(f"{line},\n" for line in rest.splitlines())
 
 
 def _known(row: Mapping[str, str], before: Sequence[Mapping[str, str]]) -> bool:
@@ -119,7 +129,14 @@ def _published_row(report: Report, line: Line) -> dict[str, str]:
         "hardware": str(first.get("hardware")),
         "hours": f"{hours:.2f}",
         "identity": one.key,
+        "others": others(report.table, line),
     }
+
+
+def others(table: Table, line: Line) -> str:
+    """The table's metrics and mechanism that have no column of their own, as people read them: `mask_AP=12.3`."""
+    names = [m for m in dict.fromkeys([*table.metrics, *table.mechanism]) if m not in (*COSTS, *HEADS)]
+    return " ".join(f"{m}={shown(m, line.values[m])}" for m in names if m in line.values)
 
 
 def _counted_row(report: Report, line: Line) -> dict[str, str]:
@@ -152,6 +169,10 @@ def block(name: str, scale: str) -> str:
     for table in find_tables(name):
         published = read_published(table, scale)
         metrics = [m for m in table.metrics if m not in COSTS]
+        every = [last for found in published.values() for last in found[-1:]]
+        # AP first and always; others where a row has them
+        ours = [m for m in metrics if m == "AP" or any(f"{m}=" in x["others"] for x in every)]
+        ours = sorted(ours, key=lambda m: m != "AP")
         rows: list[list[str]] = []
         for row in table.rows.values():
             last = (published.get(row.id) or [{}])[-1]
@@ -167,18 +188,17 @@ def block(name: str, scale: str) -> str:
                 ]
             )
         heads = ["row", *(f"paper {m}" for m in metrics)]
-        heads += [f"ours AP [95 %], scale {scale}"] if metrics else []
+        heads += [f"ours AP [95 %], scale {scale}" if m == "AP" else f"ours {m}" for m in ours]
         heads += ["GFLOPs paper / ours", "params M paper / ours", "status"]
         parts.append(markdown_table(heads, rows))
-        newest = [found[-1] for found in published.values()]
         sources = dict.fromkeys(
             f"Measured with {r['protocol']}; {r['hardware']}; commit {r['commit']}; seeds: {r['seeds']}."
             if r["seeds"]
             else f"{r['protocol'].capitalize()}; commit {r['commit']}."
-            for r in newest
+            for r in every
         )
         parts += list(sources)
-        if scale != "paper" and any(r["seeds"] for r in newest):
+        if scale != "paper" and any(r["seeds"] for r in every):
             parts.append(f"Scale {scale} is scaled down: its AP is not comparable with the paper's.")
     return "\n\n".join(parts) + "\n"
 
@@ -229,6 +249,12 @@ def _headline_block(scale: str) -> str:
             text = f"Scale {scale} is scaled down: its AP is comparable neither with the paper's nor between methods"
             parts.append(f"{text}. Parameters and GFLOPs are counted at the paper's size.")
     return "\n\n".join(parts) + "\n"
+
+
+def _ours(row: Mapping[str, str], others: Mapping[str, str], metric: str) -> str:
+    if metric != "AP":
+        return others.get(metric, "–")
+    return f"{row['AP']} [{row['AP_low']}, {row['AP_high']}]" if row.get("AP") else "–"
 
 
 def updated(text: str) -> str:

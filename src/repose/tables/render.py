@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from repose.engine import rundir
-from repose.tables.report import Line, Report, shown
+from repose.tables.report import Line, Report, in_percent, shown
 from repose.tables.schema import COSTS
 
 WIDE = 116
@@ -249,9 +249,7 @@ def csv_text(report: Report) -> str:
 
 def measured(line: Line) -> dict[str, float | None]:
     """What was measured and counted, in the paper's units: AP and AR in percent, params_M in millions, GMACs in 1e9."""
-    found: dict[str, float | None] = {
-        k: round(100 * v, 3) if k.startswith(("AP", "AR")) else v for k, v in line.values.items()
-    }
+    found: dict[str, float | None] = {k: round(100 * v, 3) if in_percent(k) else v for k, v in line.values.items()}
     if line.interval:
         found |= {"AP_low": round(100 * line.interval.low, 3), "AP_high": round(100 * line.interval.high, 3)}
     return found | {"params_M": line.cost.params, "GMACs": line.cost.gmacs}

@@ -235,7 +235,7 @@ def protocols(lines: Sequence[Line]) -> list[str]:
 
 
 def protocol_line(result: Mapping[str, Any]) -> str:
-    """Data, box source, flip, OKS area, initialisation and scale of a result."""
+    """Data, box source, flip, OKS area, initialisation, scale and precision (if not 32 bits) of a result."""
     size: Any = result.get("input_size")
     parts = [
         f"data {inner(result, 'data').get('name')}",
@@ -246,6 +246,9 @@ def protocol_line(result: Mapping[str, Any]) -> str:
         *([f"input {'x'.join(map(str, size))}"] if size else []),
         f"scale {result.get('scale')}",
     ]
+    precision = str(inner(result, "layout").get("precision", "32-true"))
+    if precision != "32-true":
+        parts.append(f"precision {precision.removesuffix('-mixed')}")
     scales: Any = result.get("test_scales")
     if scales and list(scales) != [1.0]:
         parts.append(f"test scales {scales}")
@@ -357,7 +360,12 @@ def mechanism(table: Table, lines: Sequence[Line]) -> list[str]:
 
 def shown(name: str, value: float) -> str:
     """A metric for people: AP and AR in percent, others with three digits."""
-    return f"{100 * value:.1f}" if "AP" in name or "AR" in name else f"{value:.3g}"
+    return f"{100 * value:.1f}" if in_percent(name) else f"{value:.3g}"
+
+
+def in_percent(name: str) -> bool:
+    """Whether a metric is given in percent: every AP and AR (AP50, mask_AP, coarse_AP, AR_L, ...)."""
+    return "AP" in name or "AR" in name
 
 
 _SCALE_SAYS_IT = (
