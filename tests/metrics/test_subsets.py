@@ -59,6 +59,18 @@ def test_overlap_from_boxes_and_stored():
         overlap(stored)
 
 
+def test_ochumans_coco_files_need_its_own_max_iou():
+    """Many of its images name one person of a pair: by the boxes they would overlap nobody."""
+    alone = truth({"people": [{"bbox": [0, 0, 10, 10]}]})
+    assert overlap(alone) == {1: 0}
+    alone["info"]["description"] = "ochuman_coco_format_test_range_0.00_1.00.json"
+    with pytest.raises(UserError, match=r"^ochuman_coco.*no `max_iou`.*`repose data convert") as error:
+        overlap(alone)
+    assert "\n" not in str(error.value)
+    alone["annotations"][0]["max_iou"] = 0.7
+    assert overlap(alone) == {1: 0.7}
+
+
 def test_bins_and_cumulative():
     values = (0.0, 0.49, 0.5, 0.6, 0.89, 0.9, 1.0)
     found = by_overlap(truth(*({"people": [{"max_iou": v}]} for v in values)))

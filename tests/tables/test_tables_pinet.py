@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
-from repose.tables import costs
+from repose.tables import costs, plot
 from repose.tables.cells import Cell, Choice, cells, choose
 from repose.tables.plan import unique
+from repose.tables.report import Line, Report
 from repose.tables.schema import all_tables, find_tables, load_table
 from repose.tables.sweep import load_sweep
 
-NAMES = ("1a", "1b", "1c", "1d", "2", "3", "4", "5", "fig-3b", "fig-5", "ablation-loss-weights")
+NAMES = ("1a", "1b", "1c", "1d", "2", "3", "4", "5", "fig-3b", "fig-5a", "fig-5b", "fig-5c", "ablation-loss-weights")
 
 
 def paper(name: str, *metrics: str) -> dict[str, tuple[float | None, ...]]:
@@ -44,11 +46,12 @@ def test_tables_share_their_trainings(scale: str) -> None:
     """Nine trainings for Tables 1a to 1d and 2, which have 19 rows with weights of their own."""
     choice = choose([f"scale={scale}"])
     for shared in (
-        [("1a", "spm"), ("1b", "center"), ("1d", "spm"), ("2", "spm"), ("fig-5", "spm")],
+        [("1a", "spm"), ("1b", "center"), ("1d", "spm"), ("2", "spm"), ("fig-5a", "spm")],
         [("1a", "ppg"), ("1b", "part-large"), ("1d", "ppg")],
-        [("1a", "full"), ("1c", "dynamic"), ("2", "pinet"), ("fig-5", "pinet"), ("ablation-loss-weights", "w-003")],
-        [("1d", "dekr"), ("2", "dekr"), ("fig-5", "dekr")],
+        [("1a", "full"), ("1c", "dynamic"), ("2", "pinet"), ("fig-5a", "pinet"), ("ablation-loss-weights", "w-003")],
+        [("1d", "dekr"), ("2", "dekr"), ("fig-5a", "dekr")],
         [("1a", "ppg-pf"), ("1d", "ppg-pf")],
+        *([("4", row), ("fig-5b", row), ("fig-5c", row)] for row in ("spm", "dekr", "pinet")),
     ):
         assert len({cell_of(*place, choice).key for place in shared}) == 1, shared
     tables = [t for name in ("1", "2") for t in find_tables(f"pinet/{name}")]
@@ -137,3 +140,22 @@ def test_table_3_is_counted_exactly(tmp_path: Path) -> None:
 def test_a_sweep_runs_on_the_tables_data(name: str) -> None:
     sweep = load_sweep(Path("sweeps") / f"pinet-{name}.yaml")
     assert "data=synthetic-pairs" in sweep.command
+
+
+def test_figure_5_draws_bins_beside_cumulative_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (table,) = find_tables("pinet/fig-5a")
+    bins = [m for m in table.metrics if m != "AP"]
+    spm = {name: 0.1 * n for n, name in enumerate(bins)}
+    pinet = {name: 0.5 for name in (*bins[:3], *table.mechanism)}
+    lines = [Line(table.rows["spm-bins"], "measured", values=spm), Line(table.rows["dekr-bins"], "not run")]
+    lines.append(Line(table.rows["pinet-bins"], "measured", values=pinet))
+    figures: list[Figure] = []
+    monkeypatch.setattr(plot, "_save", lambda figure, path: figures.append(figure))
+    plot.curves(Report(table, Choice("mini"), lines, [], [], []), tmp_path / "x.png")
+    left, right = figures[0].axes
+    assert [t.get_text() for t in left.get_xticklabels()] == bins
+    assert [t.get_text() for t in right.get_xticklabels()] == list(table.mechanism)
+    assert [line.get_label() for line in left.lines] == ["SPM*", "PINet"]
+    assert [line.get_label() for line in right.lines] == ["PINet"], "SPM has nothing there"
+    assert list(left.lines[0].get_ydata()) == pytest.approx([0, 10, 20, 30, 40])
+    assert left.lines[1].get_color() == right.lines[0].get_color() != left.lines[0].get_color()

@@ -107,7 +107,7 @@ def overlap(ground_truth: Mapping[str, Any], reduce: Literal["mean", "max"] = "m
         image id -> overlap in [0, 1]; 0 without people.
 
     Raises:
-        UserError: some people have a `max_iou` and others not.
+        UserError: some people have a `max_iou` and others not, or nobody of OCHuman has one.
     """
     people: dict[int, list[Mapping[str, Any]]] = {int(image["id"]): [] for image in ground_truth["images"]}
     for annotation in ground_truth["annotations"]:
@@ -119,6 +119,11 @@ def overlap(ground_truth: Mapping[str, Any], reduce: Literal["mean", "max"] = "m
         raise UserError(
             f"{_file(ground_truth)}: {len(without)} of {len(everyone)} people have no `max_iou` (the first: annotation "
             f"{without[0].get('id')}); give all of them one, or none, so that it is computed from the boxes"
+        )
+    if without and "ochuman" in _file(ground_truth).lower():
+        raise UserError(
+            f"{_file(ground_truth)}: its people have no `max_iou`, and their boxes cannot give it, because many images "
+            "of OCHuman name one person of a pair; `repose data convert FOLDER/ochuman.json` adds it"
         )
     choose = np.mean if reduce == "mean" else np.max
     found: dict[int, float] = {}

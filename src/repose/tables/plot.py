@@ -105,6 +105,8 @@ def ap_fps(report: Report, path: Path) -> None:
 def curves(report: Report, path: Path) -> None:
     """Draw each measured row as a line over the table's metrics, in their order (AP by bin of overlap, say).
 
+    APs among the table's `mechanism` (AP from each overlap on, say) have a panel of their own beside it.
+
     Args:
         report: filled-in table.
         path: PNG; a vector PDF of the same name is written beside it.
@@ -112,20 +114,22 @@ def curves(report: Report, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = [m for m in report.table.metrics if m != "AP" and m not in COSTS]
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    panels = [[m for m in report.table.metrics if m != "AP" and m not in COSTS]]
+    panels += [more] if (more := [m for m in report.table.mechanism if m.startswith("AP_")]) else []
+    figure = Figure(figsize=(7 * len(panels), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for line in report.lines:
-        values = [100 * line.values.get(name, math.nan) for name in names]
-        if not all(map(math.isnan, values)):
-            axes.plot(range(len(names)), values, "o-", label=line.row.label)
-    axes.set_xticks(range(len(names)), names, rotation=20, fontsize=7)
-    axes.set_ylabel("AP")
-    axes.set_title(f"{report.table.name}, scale {report.choice.scale}: {report.table.title}", fontsize=9)
-    axes.grid(alpha=0.3)
-    if axes.lines:
-        axes.legend(fontsize=7)
+    figure.suptitle(f"{report.table.name}, scale {report.choice.scale}: {report.table.title}", fontsize=9)
+    for axes, names in zip(figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels, strict=True):
+        for n, line in enumerate(report.lines):
+            values = [100 * line.values.get(name, math.nan) for name in names]
+            if not all(map(math.isnan, values)):
+                # a row keeps its colour in both panels, also where one of them has nothing of it
+                axes.plot(range(len(names)), values, "o-", color=f"C{n}", label=line.row.label)
+        axes.set_xticks(range(len(names)), names, rotation=20, fontsize=7)
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize=7)
+    figure.axes[0].set_ylabel("AP")
     _save(figure, path)
 
 
