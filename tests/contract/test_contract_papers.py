@@ -252,6 +252,7 @@ FACTS = {
             "model.backbone.pretrained": "needs the network; tests/nn/test_backbones.py",
             "model.backbone.weights": "needs a file; tests/papers/kdc/test_kdc_model.py",
             "model.backbone.freeze_bn": "needs weights; tests/papers/kdc/test_kdc_model.py",
+            "model.backbone.lr_factor": "of the optimiser; tests/papers/kdc/test_kdc_model.py",
             "model.eval_stride": "untrained maps have no peak; tests/papers/kdc/test_kdc_model.py",
         }
         | {

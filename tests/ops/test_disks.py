@@ -1,8 +1,10 @@
 """Nearest keypoints."""
 
+import math
+
 import torch
 
-from repose.ops.disks import FAR, gather_people, nearest_keypoint, pad_people
+from repose.ops.disks import FAR, disk_mean, gather_people, nearest_keypoint, pad_people
 
 
 def test_people_are_padded_in_order():
@@ -32,3 +34,13 @@ def test_equally_near_people_and_nobody():
     assert slot[0, 0, 0].tolist() == [0, 0, 1]
     assert (distance[0, 1] == FAR).all()
     assert gather_people(torch.zeros(1, 0, 2, 2), slot).shape == (1, 2, 2, 1, 3)
+
+
+def test_disk_mean_is_the_sum_over_a_disk():
+    """Sums of ones, cut off at the border; the radius need not be whole."""
+    radius = 2.5
+    found = disk_mean(torch.ones(2, 9, 8), radius)
+    inside = [(y, x) for y in range(-2, 3) for x in range(-2, 3) if x * x + y * y <= radius**2]
+    for y, x in ((4, 4), (0, 0), (8, 3)):
+        count = sum(0 <= y + dy < 9 and 0 <= x + dx < 8 for dy, dx in inside)
+        torch.testing.assert_close(found[1, y, x].item(), count / (math.pi * radius**2))

@@ -34,9 +34,23 @@ def parameter_groups(parameters: Iterable[nn.Parameter], optim: Optim) -> list[d
     return [g for g in groups if g["params"]]
 
 
-def build_optimizer(parameters: Iterable[nn.Parameter], optim: Optim, lr: float) -> Optimizer:
-    """AdamW, Adam or SGD over `parameter_groups`, at learning rate `lr`."""
+def build_optimizer(
+    parameters: Iterable[nn.Parameter],
+    optim: Optim,
+    lr: float,
+    others: Iterable[tuple[Iterable[nn.Parameter], float]] = (),
+) -> Optimizer:
+    """AdamW, Adam or SGD over `parameter_groups`, at learning rate `lr`.
+
+    Args:
+        parameters: at learning rate `lr`.
+        optim: settings.
+        lr: learning rate.
+        others: parameters with another learning rate, and its factor of `lr`.
+    """
     groups = parameter_groups(parameters, optim)
+    for more, factor in others:
+        groups += [{**group, "lr": lr * factor} for group in parameter_groups(more, optim)]
     match optim.name:
         case "adamw":
             return AdamW(groups, lr=lr, betas=optim.betas)

@@ -5,6 +5,8 @@ Shapes: B images, N people of an image (padded), K joints, H W cells.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -77,3 +79,21 @@ def gather_people(value_BNJ2: Tensor, slot_BJHW: Tensor) -> Tensor:
     flat = slot_BJHW.flatten(2)[:, :, None].expand(b, j, 2, -1)  # (B, J, 2, H W)
     found = value_BNJ2.permute(0, 2, 3, 1).gather(3, flat)  # (B, J, 2, N) -> (B, J, 2, H W)
     return found.view(b, j, 2, *slot_BJHW.shape[-2:])
+
+
+def disk_mean(map_KHW: Tensor, radius: float) -> Tensor:
+    """Sum over a disk around each pixel over the disk's area pi R^2; 0 beyond the map.
+
+    By Fourier transform: the kernel has thousands of pixels. Negative rounding errors become 0.
+
+    Args:
+        map_KHW: maps, 0 or above.
+        radius: R, pixels.
+    """
+    reach = int(radius)
+    t = torch.arange(-reach, reach + 1, device=map_KHW.device)
+    disk = ((t[:, None] ** 2 + t**2) <= radius**2).to(map_KHW) / (math.pi * radius**2)
+    height, width = map_KHW.shape[-2:]
+    size = (height + 2 * reach, width + 2 * reach)
+    product = torch.fft.rfft2(map_KHW, s=size) * torch.fft.rfft2(disk, s=size)
+    return torch.fft.irfft2(product, s=size)[:, reach : reach + height, reach : reach + width].clamp(min=0)

@@ -28,6 +28,7 @@ from repose.geometry import EDGE
 from repose.ops.grids import resample
 from repose.ops.hough import smooth
 from repose.ops.oks import oks
+from repose.papers.kdc.config import Model
 from repose.papers.kdc.decode import Maps, keypoint_peaks, pgo_sigmas, score_map
 from repose.papers.kdc.frame import Frame
 from repose.papers.kdc.module import KDCModule
@@ -47,8 +48,7 @@ from repose.tables.gallery import (
     rgb,
     show_image,
 )
-from repose.tables.gallery_pinet import assign
-from repose.tables.gallery_run import Method, Run
+from repose.tables.gallery_run import PERFECT, Method, Run, assign
 from repose.types import Batch, Poses
 
 METHOD = Method(
@@ -58,8 +58,6 @@ METHOD = Method(
     demo_data=DEMO_PAIRS,
     words=("data.masks=full",),
 )
-PERFECT = "perfect maps (the annotation itself, no network)"
-"""Heading of figures that no network had a part in."""
 _POINTS = 1500
 """Embeddings drawn per person."""
 _SMALLEST = 8.0
@@ -198,7 +196,7 @@ def _see(run: Run[KDCModule], batch: Batch, perfect: bool) -> Scene:
     cells = replace(decode, pgo=replace(decode.pgo, unit="cell"))
     sigma_S = (0.0, *(pgo_sigmas(frame, maps.stride, d)[k] for d in (decode, cells)))
     channel_M, peak_M2, _ = keypoint_peaks(maps, 0, frame, model, decode)
-    centre_G2, reach_G = _centres(maps, pose, frame)
+    centre_G2, reach_G = _centres(maps, pose, frame, model)
     pose_N, oks_N = _matched(batch, pose, run.skeleton)
     return Scene(
         image_HW3=viz.as_image(batch.image_B3HW[0])[:high, :wide],
@@ -265,12 +263,12 @@ def _embedding(maps: Maps, frame: Frame) -> np.ndarray:
     return e_2HW.numpy()
 
 
-def _centres(maps: Maps, pose: Poses, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+def _centres(maps: Maps, pose: Poses, frame: Frame, model: Model) -> tuple[np.ndarray, np.ndarray]:
     """MaskCentroids, and how far phi reaches 1/2 around them, units of U."""
     if not pose.n:
         return np.zeros((0, 2)), np.zeros(0)
     reader = Reader(maps.outputs, 0, maps.stride)
-    centre_G2, beta_G = centroids(pose.joint_NK3.double().numpy(), reader, frame)
+    centre_G2, beta_G = centroids(pose.joint_NK3.double().numpy(), reader, frame, model)
     return centre_G2, np.sqrt(math.log(2) / beta_G)
 
 

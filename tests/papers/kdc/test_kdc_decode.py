@@ -56,7 +56,7 @@ def test_a_missing_nose(settings, people):
     assert people_of(headless(*settings), person(120, 40, 350, "nose"), stride=4).n == people
 
 
-@pytest.mark.parametrize("graph", ["full", "tree"])
+@pytest.mark.parametrize("graph", ["full", "tree", "limbs"])
 def test_a_missing_hip_orphans_its_leg(graph):
     """The knee is one person's, the rest another's; what both propose counts for the better one alone."""
     found = people_of(headless(f"model.graph={graph}"), person(120, 40, 350, "left_hip"), stride=4)
@@ -84,7 +84,7 @@ def test_masks_are_disjoint_and_the_peoples():
     assert truth is not None
     for n, t in zip(order.tolist(), truth.bool(), strict=True):
         mine = found.mask_NHW[n].bool()
-        assert (mine & t).sum() / (mine | t).sum() > 0.85
+        assert (mine & t).sum() / (mine | t).sum() > 0.85  # neighbours' masks are rectangles that overlap
     assert (found.extra["mask_score_N"] <= found.score_N).all() and found.extra["mask_score_N"].min() > 0.5
 
 
@@ -206,24 +206,62 @@ def test_scores_count_shared_joints_once():
     assert len(score(np.stack([b, a]), MODULE.frame, replace(Decode(), min_score=0.2))[1]) == 1
 
 
+def test_a_joint_that_was_not_found_takes_nothing():
+    """It lies anywhere (here on the other's joint) with confidence 0: the worse person keeps that joint."""
+    a = np.concatenate([np.random.default_rng(0).uniform(0, 400, (17, 2)), np.full((17, 1), 0.9)], 1)
+    b = a + np.array([50.0, 0, -0.2])
+    b[0, :2], a[0, 2] = a[0, :2], 0
+    _, value = score(np.stack([a, b]), MODULE.frame, Decode())
+    assert value.tolist() == pytest.approx([0.9 * 16 / 17, 0.7])
+
+
+class Fixed:
+    """A reader of embeddings that all lie at (0.5, 0.5) but joint 3's; sigma of joint k grows with k."""
+
+    embed, bandwidth = 0, 2
+    attention_K = np.zeros(17)
+
+    def many(self, point):
+        value = np.zeros((len(point), 3))
+        value[:, :2] = 0.5 - point / 400
+        value[3, :2] += 0.4
+        value[:, 2] = np.log(50.0 - np.arange(17))
+        return value
+
+
 def test_centroids_leave_out_what_disagrees():
     """Keypoints of one confidence whose embeddings agree but for one: that one is no part of the centre."""
-
-    class Fixed:
-        embed, bandwidth = 0, 2
-
-        def many(self, point):
-            value = np.zeros((len(point), 3))
-            value[:, :2] = 0.5 - point / 400  # all embeddings at (0.5, 0.5) ...
-            value[3, :2] += 0.4  # ... but joint 3's
-            value[:, 2] = np.log(50.0)
-            return value
-
     joint = np.concatenate([np.random.default_rng(0).uniform(0, 400, (1, 17, 2)), np.full((1, 17, 1), 0.9)], 2)
     joint[0, 5, 2] = 0.1  # not high-confidence
-    centre, beta = centroids(joint, Fixed(), MODULE.frame)  # type: ignore[arg-type]
+    centre, beta = centroids(joint, Fixed(), MODULE.frame, MODULE.cfg.model)  # type: ignore[arg-type]
     np.testing.assert_allclose(centre, [[0.5, 0.5]])
-    np.testing.assert_allclose(beta, [50.0])
+    left = [50.0 - k for k in range(17) if k not in (3, 5)]
+    np.testing.assert_allclose(beta, [np.exp(np.mean(np.log(left)))])
+
+
+def test_keypoint_centroids_are_weighted_keypoints():
+    """As in training: w = softmax(a_k + log p_k), here proportional to exp(a_k) p_k, over all that were found."""
+    model = replace(MODULE.cfg.model, center_mode="keypoint")
+    joint = np.concatenate([np.random.default_rng(0).uniform(0, 400, (1, 17, 2)), np.full((1, 17, 1), 0.5)], 2)
+    joint[0, 7:, 2] = 0
+    reader = Fixed()
+    reader.attention_K = np.where(np.arange(17) == 2, np.log(3.0), 0.0)
+    centre, beta = centroids(joint, reader, MODULE.frame, model)  # type: ignore[arg-type]
+    weight = np.array([1.0, 1, 3, 1, 1, 1, 1]) / 9
+    np.testing.assert_allclose(centre[0], weight @ joint[0, :7, :2] / 400)
+    np.testing.assert_allclose(beta, [np.exp(weight @ np.log(50.0 - np.arange(7)))])
+
+
+@pytest.mark.parametrize("mode", ["static", "dynamic", "keypoint"])
+def test_every_centre_gives_the_masks_back(mode):
+    """Perfect maps of each kind of centre are decoded by the same kind."""
+    module = headless(f"model.center_mode={mode}")
+    batch = batch_of([person(20, 60, 300), person(250, 40, 320)], masks="full")
+    found = module.decode(module.oracle(batch, 8))[0]
+    assert found.n == 2 and found.mask_NHW is not None and batch.people.mask_NHW is not None
+    for n, t in zip(found.joint_NK3[:, 0, 0].argsort().tolist(), batch.people.mask_NHW.bool(), strict=True):
+        mine = found.mask_NHW[n].bool()
+        assert (mine & t).sum() / (mine | t).sum() > 0.95
 
 
 def test_sigmoid_has_no_overflow():

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from kdc_kit import batch_of, config, headless, person
+from kdc_kit import batch_of, headless, person
 
 from repose.papers.kdc.losses import heatmap_loss, losses, vector_loss
 from repose.papers.kdc.model import Outputs, log_beta
-from repose.papers.kdc.targets import encode, perfect, pixels
+from repose.papers.kdc.oracle import perfect
+from repose.papers.kdc.targets import encode, pixels
 
 MODULE = headless()
 FRAME, MODEL, LOSS = MODULE.frame, MODULE.cfg.model, MODULE.cfg.loss
@@ -205,11 +206,3 @@ def test_loss_does_not_depend_on_where_outputs_are_finer():
     fine, coarse = (losses(linear(s), s, targets, FRAME, MODEL, LOSS) for s in (4, 16))
     for name in fine:
         torch.testing.assert_close(fine[name], coarse[name], atol=1e-5, rtol=1e-4)
-
-
-def test_defaults_need_masks_as_fine_as_the_losses():
-    from repose.errors import UserError
-
-    with pytest.raises(UserError, match=r"loss\.stride=1"):
-        config("loss.stride=1")
-    assert config("loss.stride=1", "data.masks=full").loss.stride == 1

@@ -27,6 +27,15 @@ class Backbone:
     freeze_bn: bool = True
     """keep batch norms, statistics and weights, as the ImageNet weights have them; without weights they are trained
     | not stated; the first author's older code"""
+    lr_factor: float = 1.0
+    """[factor] of the backbone's learning rate; for training from ImageNet weights at a higher one than the paper's"""
+
+    def __post_init__(self) -> None:
+        if self.width <= 0 or self.lr_factor < 0:
+            raise UserError(
+                f"model.backbone.width={self.width}, model.backbone.lr_factor={self.lr_factor}: "
+                "the width must be above 0, the factor cannot be negative"
+            )
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,11 @@ class Pgo:
     unit: Literal["px", "cell", "radius"] = "px"
     """px of the frame, cells of the output stride, or disk radii | not stated"""
 
+    def __post_init__(self) -> None:
+        for name in ("sigma_hvk", "sigma_lvk"):
+            if getattr(self, name) < 0:
+                raise UserError(f"decode.pgo.{name}={getattr(self, name)}: a standard deviation is 0 or more")
+
 
 @dataclass(frozen=True)
 class Igo:
@@ -108,6 +122,11 @@ class Igo:
     """[px, or U of the frame] of the smoothing, or sigma_j itself; 0.1 px is no change | §3.3, Fig. 10: 0.1 to 0.5"""
     mode: Literal["blur_px", "bandwidth"] = "blur_px"
     """blur_px = smooth each phi_j; bandwidth = take sigma for all sigma_j of Eq. 6 | not stated"""
+
+    def __post_init__(self) -> None:
+        if self.sigma < 0 or (self.mode == "bandwidth" and self.sigma == 0):
+            least = "above 0 with decode.igo.mode=bandwidth" if self.mode == "bandwidth" else "0 or more"
+            raise UserError(f"decode.igo.sigma={self.sigma}: it must be {least}")
 
 
 @dataclass(frozen=True)
@@ -142,6 +161,16 @@ class Decode:
     """[px^2] smaller masks are dropped | not stated"""
     pgo: Pgo = Pgo()
     igo: Igo = Igo()
+
+    def __post_init__(self) -> None:
+        for name in ("vote_threshold", "seg_threshold", "mask_threshold"):
+            if not 0 < getattr(self, name) < 1:
+                raise UserError(f"decode.{name}={getattr(self, name)}: it must lie between 0 and 1")
+        if self.tau <= 0:
+            raise UserError(f"decode.tau={self.tau}: the smallest peak must be above 0")
+        for name in ("nms_radius", "match_radius", "refine_radius", "refine_steps", "max_people", "min_mask"):
+            if getattr(self, name) < 0:
+                raise UserError(f"decode.{name}={getattr(self, name)}: it cannot be negative")
 
 
 _AUGMENT = Augment(
@@ -185,7 +214,5 @@ class Experiment(ExperimentBase):
             raise UserError(f"data.view={self.data.view}: KDC sees whole images; set data.view=image")
         if self.data.masks == "stride4" and self.loss.stride < 4:
             raise UserError(f"loss.stride={self.loss.stride}: masks at stride 4 are too coarse; set data.masks=full")
-        if self.decode.tau <= 0:
-            raise UserError(f"decode.tau={self.decode.tau}: the smallest peak must be above 0")
         if len(self.data.test_scales) != 1:
             raise UserError("data.test_scales: KDC tests at one scale; give one, [1.0]")

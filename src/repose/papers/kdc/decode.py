@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from repose.ops.disks import disk_mean
 from repose.ops.grids import resample, unmirror
 from repose.ops.hough import hough_votes, smooth, smooth_near, sparse_peaks
 from repose.papers.kdc.config import Decode, Model
@@ -92,7 +93,7 @@ def _decode_image(maps: Maps, image: int, frame: Frame, model: Model, cfg: Decod
     score_T = torch.from_numpy(score_N).float().to(device)
     if not cfg.masks:
         return Poses(joint_NK3, score_T)
-    centre, beta = centroids(people, reader, frame)
+    centre, beta = centroids(people, reader, frame, model)
     mask, quality = masks(
         maps, image, torch.from_numpy(centre).float().to(device), torch.from_numpy(beta).float().to(device), frame, cfg
     )
@@ -123,22 +124,11 @@ def score_map(maps: Maps, image: int, frame: Frame, model: Model, cfg: Decode) -
         disks = 1 / (math.pi * frame.radius**2)
         return hough_votes(logit_KHW, offset_K2HW, maps.stride, maps.input_hw, cfg.vote_threshold, disks)
     p_KHW = _dense(maps, maps.outputs.heatmap_BKHW, image).sigmoid()
-    return _disk_mean(p_KHW, frame.radius) if model.khdr else p_KHW
+    return disk_mean(p_KHW, frame.radius) if model.khdr else p_KHW
 
 
 def _dense(maps: Maps, map_BCHW: Tensor, image: int) -> Tensor:
     return resample(map_BCHW[image : image + 1].float(), maps.stride, 1, maps.input_hw)[0]
-
-
-def _disk_mean(map_KHW: Tensor, radius: float) -> Tensor:
-    """Convolution with a disk over pi R^2, by Fourier transform: the kernel has thousands of pixels."""
-    reach = int(radius)
-    t = torch.arange(-reach, reach + 1, device=map_KHW.device)
-    disk = ((t[:, None] ** 2 + t**2) <= radius**2).to(map_KHW) / (math.pi * radius**2)
-    height, width = map_KHW.shape[-2:]
-    size = (height + 2 * reach, width + 2 * reach)
-    product = torch.fft.rfft2(map_KHW, s=size) * torch.fft.rfft2(disk, s=size)
-    return torch.fft.irfft2(product, s=size)[:, reach : reach + height, reach : reach + width].clamp(min=0)
 
 
 def pgo_sigmas(frame: Frame, stride: int, cfg: Decode) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from repose.engine.module import PoseModule, View
 from repose.ops.oks import oks
@@ -12,7 +12,8 @@ from repose.papers.kdc.decode import Maps, decode, merge, mirror_back
 from repose.papers.kdc.frame import Frame
 from repose.papers.kdc.losses import losses
 from repose.papers.kdc.model import KDC
-from repose.papers.kdc.targets import Targets, encode, perfect
+from repose.papers.kdc.oracle import perfect
+from repose.papers.kdc.targets import Targets, encode
 from repose.types import Batch, Poses
 
 MATCHED = 0.5
@@ -45,6 +46,11 @@ class KDCModule(PoseModule):
         w = self.cfg.loss
         names = ("heatmap", "keycentroid", "midrange", "seg", "offset", "instance", "bandwidth")
         return {name: getattr(w, name) for name in names}
+
+    def slow_parameters(self) -> list[tuple[list[nn.Parameter], float]]:
+        """The backbone, with `model.backbone.lr_factor`."""
+        factor = self.cfg.model.backbone.lr_factor
+        return [] if factor == 1 else [(list(self.net.backbone.parameters()), factor)]
 
     def encode(self, batch: Batch) -> Targets:
         """Targets on the loss grid."""

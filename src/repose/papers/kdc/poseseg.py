@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from repose.ops.readers import MapReader
 from repose.papers.kdc.config import Decode, Model
 from repose.papers.kdc.frame import Frame
 from repose.papers.kdc.model import Outputs
@@ -51,61 +52,26 @@ class Peaks:
         return best if distance[best] <= reach else None
 
 
-class Reader:
-    """All maps of one image, read bilinearly at points; outside, the border's value.
+class Reader(MapReader):
+    """The raw maps of one image, and which channels are whose.
 
     Channels: K heatmap logits, 2 K KeyCentroid, 2 M mid-range, 2 embedding, 1 bandwidth.
+
+    Attributes:
+        kc: first channel of the KeyCentroids; equal to `mid` without that head.
+        mid: of the mid-range vectors.
+        embed: of the embedding.
+        bandwidth: of log beta.
+        attention_K: a_k of `center_mode=keypoint`.
     """
 
     def __init__(self, outputs: Outputs, image: int, stride: int) -> None:
         maps = [outputs.heatmap_BKHW, outputs.keycentroid_BJHW, outputs.midrange_BEHW]
         maps += [outputs.embed_B2HW, outputs.bandwidth_B1HW]
-        stacked = torch.cat([m[image].float() for m in maps])
-        self.map_HWC: np.ndarray = stacked.permute(1, 2, 0).contiguous().cpu().numpy()
-        self.stride = stride
+        super().__init__(torch.cat([m[image].float() for m in maps]), stride)
         starts = np.cumsum([0, *(m.shape[1] for m in maps)]).tolist()
         self.kc, self.mid, self.embed, self.bandwidth = starts[1:5]
-        self._flat = memoryview(self.map_HWC.reshape(-1).data)  # gives Python floats, several times as fast as numpy's
-
-    def joint(self, x: float, y: float, k: int) -> tuple[float, float, float]:
-        """Logit and KeyCentroid (0, 0 without that head) of one joint type at one point."""
-        height, width, channels = self.map_HWC.shape
-        u, v = min(max(x / self.stride, 0.0), width - 1.0), min(max(y / self.stride, 0.0), height - 1.0)
-        left, top = int(u), int(v)
-        fx, fy = u - left, v - top
-        right, below = min(left + 1, width - 1), min(top + 1, height - 1)
-        a, b = (top * width + left) * channels, (top * width + right) * channels
-        c, d = (below * width + left) * channels, (below * width + right) * channels
-        wb, wc, wd = fx * (1 - fy), (1 - fx) * fy, fx * fy
-        wa = 1 - wb - wc - wd
-        flat, i, j = self._flat, self.kc + 2 * k, self.kc + 2 * k + 1
-        logit = flat[a + k] * wa + flat[b + k] * wb + flat[c + k] * wc + flat[d + k] * wd
-        if self.mid == self.kc:
-            return logit, 0.0, 0.0
-        dx = flat[a + i] * wa + flat[b + i] * wb + flat[c + i] * wc + flat[d + i] * wd
-        return logit, dx, flat[a + j] * wa + flat[b + j] * wb + flat[c + j] * wc + flat[d + j] * wd
-
-    def at(self, x: float, y: float) -> np.ndarray:
-        """All channels at one point, (C,)."""
-        height, width = self.map_HWC.shape[:2]
-        u, v = min(max(x / self.stride, 0.0), width - 1.0), min(max(y / self.stride, 0.0), height - 1.0)
-        left, top = min(int(u), max(width - 2, 0)), min(int(v), max(height - 2, 0))
-        fx, fy = u - left, v - top
-        low, high = self.map_HWC[top], self.map_HWC[min(top + 1, height - 1)]
-        right = min(left + 1, width - 1)
-        upper = low[left] * (1 - fx) + low[right] * fx
-        return upper * (1 - fy) + (high[left] * (1 - fx) + high[right] * fx) * fy
-
-    def many(self, point_N2: np.ndarray) -> np.ndarray:
-        """All channels at points, (N, C)."""
-        height, width = self.map_HWC.shape[:2]
-        cell = np.clip(point_N2 / self.stride, 0, (width - 1, height - 1))
-        low = np.minimum(cell.astype(np.int64), np.maximum((width - 2, height - 2), 0))
-        (fx, fy), (x, y) = (cell - low).T[..., None], low.T
-        right, below = np.minimum(x + 1, width - 1), np.minimum(y + 1, height - 1)
-        upper = self.map_HWC[y, x] * (1 - fx) + self.map_HWC[y, right] * fx
-        lower = self.map_HWC[below, x] * (1 - fx) + self.map_HWC[below, right] * fx
-        return upper * (1 - fy) + lower * fy
+        self.attention_K: np.ndarray = outputs.attention_K.detach().double().cpu().numpy()
 
 
 def sigmoid(logit: np.ndarray) -> np.ndarray:
@@ -194,7 +160,7 @@ class _Midrange:
                 x = float(person[u, 0] + radius * read[u][at])
                 y = float(person[u, 1] + radius * read[u][at + 1])
                 for _ in range(self.steps):
-                    logit, dx, dy = reader.joint(x, y, v)
+                    logit, dx, dy = reader.pick(x, y, (v, reader.kc + 2 * v, reader.kc + 2 * v + 1))
                     if logit <= 0:  # p_v at most 1/2: not on a disk
                         break
                     x, y = x + radius * dx, y + radius * dy
@@ -268,18 +234,20 @@ def score(people_NK3: np.ndarray, frame: Frame, cfg: Decode) -> tuple[np.ndarray
     reach = cfg.nms_radius * frame.unit
     square_NNK = ((people[:, None, :, :2] - people[None, :, :, :2]) ** 2).sum(-1)
     better_NN = np.tri(len(people), k=-1, dtype=bool)
-    taken_NK = ((square_NNK <= reach * reach) & better_NN[..., None]).any(1)
+    found_NK = people[..., 2] > 0  # the others lie anywhere
+    taken_NK = ((square_NNK <= reach * reach) & better_NN[..., None] & found_NK).any(1)
     score_N = (people[..., 2] * ~taken_NK).mean(1)
     order = np.argsort(-score_N, kind="stable")[: cfg.max_people]
     order = order[score_N[order] >= cfg.min_score]
     return people[order], score_N[order]
 
 
-def centroids(people_NK3: np.ndarray, reader: Reader, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+def centroids(people_NK3: np.ndarray, reader: Reader, frame: Frame, model: Model) -> tuple[np.ndarray, np.ndarray]:
     """MaskCentroids from high-confidence keypoints: Eq. 7 on their embeddings (KDC §3.3, "keypoints as centroids").
 
     The high-confidence keypoint whose embedding most others share is the medoid; those within its phi > 1/2 give the
-    centre and the bandwidth, weighted by confidence.
+    centre and the bandwidth, weighted by confidence. With `center_mode=keypoint` the centre is, as in training, the
+    mean of the keypoints themselves, weighted by softmax(a_k + log p_k).
 
     Returns:
         (N, 2) centres in units of U, and (N,) beta = 1 / (2 sigma^2).
@@ -287,13 +255,16 @@ def centroids(people_NK3: np.ndarray, reader: Reader, frame: Frame) -> tuple[np.
     n, k = people_NK3.shape[:2]
     point = people_NK3[..., :2].reshape(-1, 2)
     value = reader.many(point)
-    e_NK2 = _embedded(point, value, reader, frame).reshape(n, k, 2)
     b_NK = value[:, reader.bandwidth].reshape(n, k)
     c_NK = people_NK3[..., 2]
-    c_NK = c_NK * (c_NK >= _HALF * c_NK.max(1, keepdims=True))
-    square_NKK = ((e_NK2[:, :, None] - e_NK2[:, None]) ** 2).sum(-1)
-    phi_NKK = np.exp(-np.exp(b_NK)[..., None] * square_NKK)
-    medoid_N = (c_NK * (c_NK[:, None] * phi_NKK).sum(-1)).argmax(1)
-    weight_NK = c_NK * (phi_NKK[np.arange(n), medoid_N] > _HALF)
-    weight_NK /= np.maximum(weight_NK.sum(1, keepdims=True), 1e-12)
+    if model.center_mode == "keypoint":
+        e_NK2, weight_NK = people_NK3[..., :2] / frame.span, c_NK * np.exp(reader.attention_K)
+    else:
+        e_NK2 = _embedded(point, value, reader, frame).reshape(n, k, 2)
+        c_NK = c_NK * (c_NK >= _HALF * c_NK.max(1, keepdims=True))
+        square_NKK = ((e_NK2[:, :, None] - e_NK2[:, None]) ** 2).sum(-1)
+        phi_NKK = np.exp(-np.exp(b_NK)[..., None] * square_NKK)
+        medoid_N = (c_NK * (c_NK[:, None] * phi_NKK).sum(-1)).argmax(1)
+        weight_NK = c_NK * (phi_NKK[np.arange(n), medoid_N] > _HALF)
+    weight_NK = weight_NK / np.maximum(weight_NK.sum(1, keepdims=True), 1e-12)
     return (weight_NK[..., None] * e_NK2).sum(1), np.exp((weight_NK * b_NK).sum(1))

@@ -8,24 +8,19 @@ Shapes: B images, N people of the batch, K joints, M directed edges, H W cells o
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from repose.ops.disks import gather_people, nearest_keypoint, pad_people
 from repose.ops.grids import grid_size, resample
 from repose.papers.kdc.config import Model
 from repose.papers.kdc.frame import Frame
-from repose.papers.kdc.model import SIGMA, Outputs
 from repose.types import Batch
 
 REGION_STRIDE = 4
 """Input pixels per cell of the batch's crowd and unlabelled masks (data/people.py)."""
-_SURE = 10.0
-"""Logit of a certain pixel, for perfect maps."""
 
 
 class Targets(NamedTuple):
@@ -150,62 +145,6 @@ def _at_stride(mask_N1HW: Tensor, own: int, stride: int, size_hw: tuple[int, int
     y, x = (torch.round(torch.arange(s, device=device) * (stride / own)).long() for s in size_hw)
     y, x = y.clamp(max=mask_N1HW.shape[-2] - 1), x.clamp(max=mask_N1HW.shape[-1] - 1)
     return mask_N1HW[..., y, :][..., x]
-
-
-def perfect(batch: Batch, targets: Targets, frame: Frame, model: Model) -> Outputs:
-    """The maps of a network that made no mistake: what the decoder can reach at the targets' stride.
-
-    Logits are +-10, those of the mask in proportion to the cell's covered share, so that they are 0 at the outline.
-    Vectors and embeddings go on beyond their disks and masks, as a network's would: else interpolation mixes them with
-    zeros at the rim. Embeddings are the instances' mean pixels; sigma_j makes phi_j 1/2 halfway to the nearest other.
-    """
-    b, _, height, width = targets.heatmap_BKHW.shape
-    device = targets.heatmap_BKHW.device
-    probability = targets.heatmap_BKHW.clamp(1e-5, 1 - 1e-5)
-    size_N = targets.member_NHW.sum((1, 2))
-    n = len(size_N)
-    pixel_2HW = pixels((height, width), targets.stride, device) / frame.span
-    centre_N2 = (targets.member_NHW[:, None] * pixel_2HW).sum((2, 3)) / size_N.clamp(min=1)[:, None]
-    other_NN = (
-        (targets.owner_N[:, None] == targets.owner_N) & (size_N > 0) & ~torch.eye(n, dtype=torch.bool, device=device)
-    )
-    far = torch.ones(n, 1, device=device)  # alone: U
-    nearest_N = torch.cat([torch.cdist(centre_N2, centre_N2).masked_fill(~other_NN, 1.0), far], dim=1).amin(1)
-    sigma_N = (nearest_N / 2 / math.sqrt(2 * math.log(2))).clamp(0.01, 0.5)  # phi is 1/2 at sqrt(2 ln 2) sigma
-    # Which person a cell is of (0 = nobody), and one ring of cells around each person.
-    number_N = torch.arange(1, n + 1, device=device, dtype=torch.float32)[:, None, None]
-    person_BHW = torch.zeros(b, height, width, device=device).index_add(
-        0, targets.owner_N, targets.member_NHW * number_N
-    )
-    ring_BHW = F.max_pool2d(person_BHW[:, None], 3, 1, 1)[:, 0]
-    person_BHW = torch.where(person_BHW > 0, person_BHW, ring_BHW).long()
-    e_BHW2 = torch.cat([centre_N2.new_zeros(1, 2), centre_N2])[person_BHW]
-    sigma_BHW = torch.cat([sigma_N.new_full((1,), SIGMA), sigma_N])[person_BHW]
-    none = probability[:, :0]
-    return Outputs(
-        heatmap_BKHW=_SURE * (2 * probability - 1) if model.khdr else torch.logit(probability),
-        keycentroid_BJHW=targets.keycentroid_BK2HW.flatten(1, 2) if model.use_kc else none,
-        midrange_BEHW=targets.midrange_BM2HW.flatten(1, 2) if model.grouping == "midrange" else none,
-        seg_B1HW=_SURE * (2 * _covered(batch, targets) - 1),
-        embed_B2HW=torch.where(person_BHW[:, None] > 0, e_BHW2.permute(0, 3, 1, 2) - pixel_2HW, 0.0),
-        bandwidth_B1HW=-torch.log(2 * sigma_BHW[:, None] ** 2),
-        attention_K=probability.new_zeros(frame.k),
-    )
-
-
-def _covered(batch: Batch, targets: Targets) -> Tensor:
-    """Share of each cell's surroundings that people cover, (B, 1, H, W), from masks as fine as the batch has them."""
-    mask_NHW = batch.people.mask_NHW
-    if mask_NHW is None:
-        return targets.seg_B1HW
-    step = targets.stride if mask_NHW.shape[-1] == batch.input_wh[0] else targets.stride // REGION_STRIDE
-    if step <= 1:
-        return targets.seg_B1HW
-    union = torch.zeros(batch.b, 1, *mask_NHW.shape[1:], device=mask_NHW.device)
-    union = union.index_add(0, batch.people.owner_N, mask_NHW[:, None].float()).clamp(max=1)
-    reach = step // 2
-    mean = F.avg_pool2d(F.pad(union, (reach,) * 4, mode="replicate"), 2 * reach + 1, step)
-    return mean[..., : targets.seg_B1HW.shape[-2], : targets.seg_B1HW.shape[-1]]
 
 
 def on_grid(map_BCHW: Tensor, stride: int, targets: Targets) -> Tensor:
