@@ -152,6 +152,10 @@ class PoseModule(LightningModule, ABC):
     def after_step(self) -> None:
         """Called after every optimiser step (to clamp learnable weights, say)."""
 
+    def slow_parameters(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Parameters with a learning rate of their own, and its factor of the common one (a pre-trained backbone)."""
+        return []
+
     def read_outs(self, outputs: Any, batch: Batch, poses: list[Poses]) -> dict[str, tuple[Tensor, Tensor]]:
         """Extra read-outs of a test batch: name -> (sum, count); reported is sum / count over all."""
         return {}
@@ -233,8 +237,10 @@ class PoseModule(LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         """Optimiser and per-step schedule; the learning rate is scaled by the global batch."""
-        optim = self.cfg.optim
-        optimizer = build_optimizer(self.parameters(), optim, scaled_lr(optim, self.cfg.train.batch))
+        optim, slow = self.cfg.optim, self.slow_parameters()
+        apart = {p for parameters, _ in slow for p in parameters}
+        rest = (p for p in self.parameters() if p not in apart)
+        optimizer = build_optimizer(rest, optim, scaled_lr(optim, self.cfg.train.batch), slow)
         self.schedule = Schedule(optim, int(self.trainer.estimated_stepping_batches))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
