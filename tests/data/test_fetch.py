@@ -301,6 +301,7 @@ def test_data_sets_without_links_name_their_page_and_files(name, where, tmp_path
     monkeypatch.setenv("REPOSE_DATA", str(tmp_path))
     assert main(["data", "fetch", name, "--yes"]) == 1
     out = capsys.readouterr().out
+    assert out.startswith(f"{name}: 2 items to get by hand into {tmp_path}/{name}\n")
     assert where in out and f"{tmp_path}/{name}/images is missing" in out and "terms: " in out
 
 

@@ -204,7 +204,10 @@ def plan(source: Source, root: Path, part: str | None) -> list[str]:
     wanted = items(source, part)
     missing = [item for item in wanted if _problems(item, root)]
     size = sum(item.size for item in missing if isinstance(item, Archive))
-    lines = [f"{source.name}: {_size(size)} to download into {root}", f"terms: {source.terms}"]
+    by_hand = sum(isinstance(item, ByHand) for item in missing)
+    what = [f"{_size(size)} to download"] if size else []
+    what += [f"{by_hand} {'item' if by_hand == 1 else 'items'} to get by hand"] if by_hand else []
+    lines = [f"{source.name}: {' and '.join(what) or 'nothing to get'} into {root}", f"terms: {source.terms}"]
     for item in wanted:
         problems = _problems(item, root)
         if isinstance(item, Archive):
