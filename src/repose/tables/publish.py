@@ -25,7 +25,7 @@ HEADS = (
     "date", "row", "label", "scale", "seeds", "AP", "AP_low", "AP_high", "AP50", "AP75", "params_M", "GMACs", "data",
     "boxes", "flip", "oks_area", "init", "protocol", "commit", "hardware", "hours", "identity", "others",
 )  # fmt: skip
-"""Columns of a results file, for good: rows of years ago stay readable. New ones come last, and are empty in older rows."""
+"""Columns of a results file, for good: rows of years ago stay readable. New ones come last, empty in older rows."""
 _FIRST_HEADS = HEADS[:-1]
 """The columns before `others`, which holds the table's further metrics and mechanism: `mask_AP=12.3 found=0.41`."""
 
@@ -177,12 +177,13 @@ def block(name: str, scale: str) -> str:
         for row in table.rows.values():
             last = (published.get(row.id) or [{}])[-1]
             paper = row.paper
+            more = {name: text for name, _, text in (pair.partition("=") for pair in last.get("others", "").split())}
             done = "counted" if row.kind == "counted" else "measured"
             rows.append(
                 [
                     row.label,
                     *(f"{paper[m]:.1f}" if m in paper else "–" for m in metrics),
-                    *([_published_ap(last)] if metrics else []),
+                    *(_published_ap(last) if m == "AP" else more.get(m, "–") for m in ours),
                     *_published_costs(row, last),
                     row.kind.replace("-", " ") if not row.has_network else done if last else "not published",
                 ]
@@ -249,12 +250,6 @@ def _headline_block(scale: str) -> str:
             text = f"Scale {scale} is scaled down: its AP is comparable neither with the paper's nor between methods"
             parts.append(f"{text}. Parameters and GFLOPs are counted at the paper's size.")
     return "\n\n".join(parts) + "\n"
-
-
-def _ours(row: Mapping[str, str], others: Mapping[str, str], metric: str) -> str:
-    if metric != "AP":
-        return others.get(metric, "–")
-    return f"{row['AP']} [{row['AP_low']}, {row['AP_high']}]" if row.get("AP") else "–"
 
 
 def updated(text: str) -> str:
