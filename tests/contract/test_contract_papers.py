@@ -288,6 +288,10 @@ FACTS = {
         lr=5e-3,
     ),
 }
+VARIANTS = {  # methods that are settings of a paper, whose own switches FACTS has
+    "spm": Facts(experiment="baselines/spm", sizes={"baselines/spm": (29_330_548, 41_890e6)}, steps=160, lr=5e-3),
+}
+METHODS = {**FACTS, **VARIANTS}
 SKELETONS = ("coco17", "five")
 
 
@@ -303,7 +307,7 @@ def config(paper: str, skeleton: str = "coco17", **settings: Any) -> Any:
     row = [Layer("test", values)]
     if skeleton == "five":
         row.append(Layer("test", {"skeleton": FIVE}))
-    return load(FACTS[paper].experiment, ["scale=smoke"], find_paper=papers.get, row=row).cfg
+    return load(METHODS[paper].experiment, ["scale=smoke"], find_paper=papers.get, row=row).cfg
 
 
 def build(cfg: Any, seed: int = 0) -> PoseModule:
@@ -330,6 +334,7 @@ def tensors(e: Evaluated) -> list[torch.Tensor]:
 
 
 every_paper = pytest.mark.parametrize("paper", list(papers.PAPERS))
+every_method = pytest.mark.parametrize("paper", list(METHODS))
 every_skeleton = pytest.mark.parametrize("skeleton", SKELETONS)
 
 
@@ -337,9 +342,9 @@ def test_every_paper_is_in_facts():
     assert FACTS.keys() == papers.PAPERS.keys()
 
 
-@every_paper
+@every_method
 def test_sizes_are_the_specifications(paper):
-    for experiment, (params, macs) in FACTS[paper].sizes.items():
+    for experiment, (params, macs) in METHODS[paper].sizes.items():
         cfg = load(experiment, find_paper=papers.get).cfg
         net = build(cfg).net.eval()
         assert sum(p.numel() for p in net.parameters()) == params, experiment
@@ -349,7 +354,7 @@ def test_sizes_are_the_specifications(paper):
         assert not cost.unsupported, experiment
 
 
-@every_paper
+@every_method
 @every_skeleton
 def test_every_parameter_gets_a_finite_gradient(paper, skeleton):
     cfg = config(paper, skeleton)
@@ -365,7 +370,7 @@ def test_every_parameter_gets_a_finite_gradient(paper, skeleton):
     assert not dead
 
 
-@every_paper
+@every_method
 @every_skeleton
 @torch.no_grad()
 def test_a_batch_equals_its_images_one_by_one(paper, skeleton):
@@ -384,7 +389,7 @@ def test_a_batch_equals_its_images_one_by_one(paper, skeleton):
             torch.testing.assert_close(a, b, atol=1e-5 * cfg.data.input_size[0], rtol=1e-5)
 
 
-@every_paper
+@every_method
 @every_skeleton
 def test_checkpoint_round_trip_is_bit_equal(paper, skeleton):
     cfg = config(paper, skeleton)
@@ -402,7 +407,7 @@ def test_checkpoint_round_trip_is_bit_equal(paper, skeleton):
     assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@every_paper
+@every_method
 @pytest.mark.parametrize("hw", [(100, 76), (97, 75)])
 def test_odd_sizes(paper, hw):
     """Sizes that no stage halves exactly; a width that is no multiple of the stride has no mirrored view."""
@@ -415,7 +420,7 @@ def test_odd_sizes(paper, hw):
             assert torch.isfinite(t).all()
 
 
-@every_paper
+@every_method
 @every_skeleton
 def test_nobody_trains_and_tests(paper, skeleton):
     cfg = config(paper, skeleton)
@@ -430,11 +435,11 @@ def test_nobody_trains_and_tests(paper, skeleton):
     assert len(e.poses) == batch.b and all(torch.isfinite(t).all() for t in tensors(e))
 
 
-@every_paper
+@every_method
 @every_skeleton
 def test_overfits_a_batch_to_ap_95(paper, skeleton):
     """One batch learnt by heart, decoded, scored by COCO's evaluation: nothing between target and metric is off."""
-    facts = FACTS[paper]
+    facts = METHODS[paper]
     cfg = config(paper, skeleton, **({"test.flip": False} | facts.overfit))
     m = build(cfg, seed=3)
     m.train()
