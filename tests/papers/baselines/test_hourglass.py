@@ -12,10 +12,10 @@ from repose.config import load
 from repose.errors import UserError
 from repose.metrics.cost import count
 from repose.nn.hourglass import Bottleneck, StackedHourglass
+from repose.ops.crops import CropHeatmaps
 from repose.papers.baselines.simplebaseline.config import Hourglass, Model
 from repose.papers.baselines.simplebaseline.losses import losses
 from repose.papers.baselines.simplebaseline.model import HourglassNet, Outputs, heatmap_net
-from repose.papers.baselines.simplebaseline.targets import Targets
 
 
 def bottleneck(c_in: int, c_out: int) -> int:
@@ -73,7 +73,7 @@ def test_every_stack_hands_its_heatmaps_on():
 def test_loss_is_the_sum_over_the_stacks():
     target = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
     heatmaps = [torch.full_like(target, v) for v in (0.5, 1.0, 0.0)]  # squared errors 0.25, 3 / 4 and 1 / 4
-    targets = Targets(target, torch.ones(1, 1))
+    targets = CropHeatmaps(target, torch.ones(1, 1))
     assert losses(Outputs(heatmaps[0], tuple(heatmaps[1:])), targets)["heatmap"].item() == pytest.approx(1.25)
     assert losses(Outputs(heatmaps[0]), targets)["heatmap"].item() == pytest.approx(0.25)
 

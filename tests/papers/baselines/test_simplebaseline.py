@@ -14,11 +14,11 @@ from repose.config import leaves, load, to_dict
 from repose.errors import UserError
 from repose.geometry import mirror
 from repose.metrics.cost import count
+from repose.ops.crops import CropHeatmaps, crop_heatmaps, merge_heatmaps
 from repose.papers.baselines.simplebaseline.config import Backbone, Decode, Head, Loss, Model
-from repose.papers.baselines.simplebaseline.decode import decode, higher_neighbour, merge
+from repose.papers.baselines.simplebaseline.decode import decode
 from repose.papers.baselines.simplebaseline.losses import losses
 from repose.papers.baselines.simplebaseline.model import HeatmapNet, Outputs
-from repose.papers.baselines.simplebaseline.targets import Targets, encode
 from repose.skeleton import COCO17
 from repose.types import People
 
@@ -75,7 +75,7 @@ def test_transposed_convolutions_are_counted_by_their_work():
 
 def test_target_is_a_gaussian_at_the_nearest_cell():
     batch = one_person([[21.0, 33.0, 2.0], [22.5, 10.0, 1.0], [8.0, 8.0, 0.0], [48.0, 8.0, 2.0]])
-    targets = encode(batch, 17, Loss(), 4)
+    targets = crop_heatmaps(batch, 17, 4, Loss().sigma)
     assert targets.heatmap_BKHW.shape == (1, 17, 16, 12)
     assert targets.weight_BK[0].tolist() == [1, 1, 0, 0] + [0] * 13  # not labelled; outside the crop
     first = targets.heatmap_BKHW[0, 0]
@@ -84,13 +84,15 @@ def test_target_is_a_gaussian_at_the_nearest_cell():
     assert first[10, 6] == pytest.approx(torch.exp(torch.tensor(-5 / 8)).item())
     assert targets.heatmap_BKHW[0, 1].argmax() == 2 * 12 + 6  # (22.5, 10) / 4 = (5.625, 2.5): halves go to the even
     assert not targets.heatmap_BKHW[0, 2:].any()
-    exact = encode(batch, 17, Loss(centre="exact"), 4).heatmap_BKHW[0, 0]
+    edge = crop_heatmaps(one_person([[47.5, 63.5, 2.0]]), 17, 4, 2.0).heatmap_BKHW[0, 0]
+    assert edge.argmax() == 15 * 12 + 11 and edge.max() == 1  # (11.875, 15.875): the last cell is the nearest one
+    exact = crop_heatmaps(batch, 17, 4, Loss().sigma, "exact").heatmap_BKHW[0, 0]
     assert exact[8, 5] == pytest.approx(torch.exp(torch.tensor(-2 * 0.25**2 / 8)).item())
 
 
 def test_nobody_gives_no_weight():
     batch = drawn_batch(COCO17, 2, (64, 48))
-    targets = encode(replace(batch, people=People.empty(17)), 17, Loss(), 4)
+    targets = crop_heatmaps(replace(batch, people=People.empty(17)), 17, 4, Loss().sigma)
     assert not targets.weight_BK.any() and not targets.heatmap_BKHW.any()
 
 
@@ -99,12 +101,12 @@ def test_loss_by_hand():
     target = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]], [[5.0, 5.0], [5.0, 5.0]]]])
     weight = torch.tensor([[1.0, 0.0]])
     heatmap = torch.tensor([[[[0.5, 0.0], [1.0, 0.0]], [[1.0, 2.0], [3.0, 4.0]]]], requires_grad=True)
-    found = losses(Outputs(heatmap), Targets(target, weight))["heatmap"]
+    found = losses(Outputs(heatmap), CropHeatmaps(target, weight))["heatmap"]
     assert found.item() == pytest.approx((0.25 + 1) / 8)
     found.backward()
     assert heatmap.grad is not None and not heatmap.grad[0, 1].any()
     assert heatmap.grad[0, 0].tolist() == [[-2 * 0.5 / 8, 0.0], [2 / 8, 0.0]]
-    assert losses(Outputs(target), Targets(target, torch.ones(1, 2)))["heatmap"] == 0
+    assert losses(Outputs(target), CropHeatmaps(target, torch.ones(1, 2)))["heatmap"] == 0
 
 
 # --- decode --------------------------------------------------------------------------------------------------------
@@ -128,8 +130,6 @@ def test_quarter_offset_by_hand():
             [(2, 7, 0.8), (3, 7, 0.5)],  # in the last row
         ]
     )
-    cell = torch.tensor([[[2.0, 3.0], [2.0, 3.0], [0.0, 3.0], [2.0, 7.0]]])
-    assert higher_neighbour(maps, cell).tolist() == [[[1, -1], [0, 0], [0, 0], [0, 0]]]
     pose = decode(Outputs(maps), Decode(), 4)[0]
     assert pose.joint_NK3[0, :, :2].tolist() == [[9, 11], [8, 12], [0, 12], [8, 28]]
     assert pose.joint_NK3[0, :, 2].tolist() == pytest.approx([0.8] * 4)
@@ -150,7 +150,7 @@ def test_scores_are_cut_to_one_and_zero():
 def test_decode_of_the_targets_is_the_joints(centre, refine, error):
     """Per axis: a rounded target is off by half a cell (2 px), a quarter offset by a quarter (1 px)."""
     batch = drawn_batch(COCO17, 4, (256, 192))
-    targets = encode(batch, 17, Loss(centre=centre), 4)
+    targets = crop_heatmaps(batch, 17, 4, Loss().sigma, centre)
     poses = decode(Outputs(targets.heatmap_BKHW), Decode(refine), 4)
     got = torch.cat([p.joint_NK3[..., :2] for p in poses])
     wrong = (got - batch.people.joint_NK3[..., :2]).abs().max()
@@ -166,7 +166,7 @@ def test_mirrored_views_agree_exactly():
         return view[..., ::4, ::4]
 
     flipped = mirror(image, 4)[:, list(swap)]
-    merged = merge([network(image), network(flipped)], [False, True], swap).heatmap_BKHW
+    merged = merge_heatmaps([network(image), network(flipped)], [False, True], swap)
     torch.testing.assert_close(merged, network(image))
 
 

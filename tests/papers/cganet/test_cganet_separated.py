@@ -1,14 +1,18 @@
-"""CGANet's separated model: targets, losses, flip test, learning one batch by heart."""
+"""CGANet's separated model: the papers' contract, targets, losses, flip test, learning one batch by heart."""
+
+from dataclasses import replace
 
 import pytest
+import test_contract_papers as contract
 import torch
-from drawn_batch import FIVE, coco_ground_truth, drawn_batch, one_image, without_people
+from drawn_batch import FIVE, coco_ground_truth, drawn_batch, without_people
 
 from repose import papers
 from repose.config import Layer, load
 from repose.metrics.keypoint_ap import KeypointAP
+from repose.ops.crops import crop_heatmaps, heatmap_people
 from repose.papers.cganet import separated
-from repose.papers.cganet.config import Decode, Loss
+from repose.papers.cganet.config import Loss
 from repose.papers.cganet.module import SeparatedModule, cganet_module
 from repose.skeleton import COCO17
 
@@ -34,7 +38,7 @@ def run(m, batch):
 
 
 def test_targets_stand_on_whole_cells(batch):
-    targets = separated.encode(batch, 17, Loss())
+    targets = crop_heatmaps(batch, 17, 4, Loss().separated_sigma)
     assert targets.heatmap_BKHW.shape == (3, 17, 24, 18) and targets.weight_BK.all()
     cells = targets.heatmap_BKHW.flatten(2).argmax(-1)
     found = torch.stack([cells % 18, cells // 18], -1) * 4
@@ -43,7 +47,7 @@ def test_targets_stand_on_whole_cells(batch):
 
 
 def test_losses_by_hand(batch):
-    targets = separated.encode(batch, 17, Loss())
+    targets = crop_heatmaps(batch, 17, 4, Loss().separated_sigma)
     zero = torch.zeros_like(targets.heatmap_BKHW)
     found = separated.losses(zero, targets, Loss())["heatmap"]
     torch.testing.assert_close(found, targets.heatmap_BKHW.square().mean() / 2)
@@ -55,8 +59,8 @@ def test_losses_by_hand(batch):
 
 
 def test_decode_inverts_encode(batch):
-    targets = separated.encode(batch, 17, Loss())
-    people = separated.decode(targets.heatmap_BKHW, Decode(peak="argmax"))
+    targets = crop_heatmaps(batch, 17, 4, Loss().separated_sigma)
+    people = heatmap_people(targets.heatmap_BKHW, 4, "argmax")
     found = torch.cat([p.joint_NK3 for p in people])
     assert (found[..., :2] - batch.people.joint_NK3[..., :2]).abs().max() <= 2  # half a cell
     assert torch.equal(found[..., 2], torch.ones(3, 17))
@@ -76,13 +80,38 @@ def test_every_parameter_gets_a_gradient_and_nobody_trains(batch, loss):
     assert len(evaluated.poses) == 3
 
 
-@torch.no_grad()
-def test_a_batch_equals_its_crops_one_by_one(batch):
-    m = module().eval()
-    together = m.evaluate([batch]).poses
-    for i in range(3):
-        alone = m.evaluate([one_image(batch, i)]).poses[0]
-        torch.testing.assert_close(together[i].joint_NK3, alone.joint_NK3, atol=1e-3, rtol=1e-5)
+@pytest.fixture
+def facts(monkeypatch):
+    """The contract builds the separated model."""
+    mine = replace(contract.FACTS["cganet"], experiment="cganet/separated")
+    monkeypatch.setitem(contract.FACTS, "cganet", mine)
+
+
+@pytest.mark.usefixtures("facts")
+@pytest.mark.parametrize("skeleton", contract.SKELETONS)
+@pytest.mark.parametrize(
+    "clause",
+    [
+        contract.test_every_parameter_gets_a_finite_gradient,
+        contract.test_a_batch_equals_its_images_one_by_one,
+        contract.test_checkpoint_round_trip_is_bit_equal,
+        contract.test_nobody_trains_and_tests,
+    ],
+)
+def test_contract(clause, skeleton):
+    clause("cganet", skeleton)
+
+
+@pytest.mark.usefixtures("facts")
+@pytest.mark.parametrize("hw", [(100, 76), (97, 75)])
+def test_contract_odd_sizes(hw):
+    contract.test_odd_sizes("cganet", hw)
+
+
+@pytest.mark.usefixtures("facts")
+def test_contract_precision_and_inputs():
+    contract.test_bfloat16_trains("cganet")
+    contract.test_inputs_are_left_alone("cganet")
 
 
 def test_flip_merge():

@@ -209,12 +209,12 @@ _DATA = Data(
         flip=0.5,
         scale=Draw(1.0, (0.6, 1.5)),
         rotation=Draw(1.0, (-45.0, 45.0)),
-        shift=Draw(1.0, (-0.15, 0.15)),
+        shift=Draw(1.0, (-0.2, 0.2)),
+        shift_unit="base",
     ),
 )
 """Implementation Details: scale 0.6 to 1.5, rotation 45, translation 40: HigherHRNet's fields, so 40 of 200 of the
-short side; 0.15 of the longer one, our unit, is that for a 4:3 photograph. Crowd regions (stride 4) are left out of the
-detection losses."""
+scaled short side. Crowd regions (stride 4) are left out of the detection losses."""
 _OPTIM = Optim(
     name="sgd",
     base_lr=1e-2,

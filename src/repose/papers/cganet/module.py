@@ -9,6 +9,7 @@ from repose.data.coco import Annotations
 from repose.engine.module import PoseModule, View
 from repose.errors import UserError
 from repose.ops.boxes import box_iou
+from repose.ops.crops import CropHeatmaps, crop_heatmaps, heatmap_people
 from repose.papers.cganet import separated
 from repose.papers.cganet.config import Experiment
 from repose.papers.cganet.decode import Outputs as Found
@@ -139,11 +140,11 @@ class SeparatedModule(PoseModule):
         """The one loss."""
         return {"heatmap": self.cfg.loss.heatmap}
 
-    def encode(self, batch: Batch) -> separated.Targets:
-        """Heatmaps by crop."""
-        return separated.encode(batch, self.skeleton.k, self.cfg.loss)
+    def encode(self, batch: Batch) -> CropHeatmaps:
+        """A Gaussian at the cell nearest to each labelled joint (HRNet's targets; the paper does not say)."""
+        return crop_heatmaps(batch, self.skeleton.k, STRIDE, self.cfg.loss.separated_sigma)
 
-    def losses(self, outputs: Tensor, targets: separated.Targets) -> dict[str, Tensor]:
+    def losses(self, outputs: Tensor, targets: CropHeatmaps) -> dict[str, Tensor]:
         """`heatmap`, in float32."""
         with torch.autocast(self.device.type, enabled=False):
             return separated.losses(outputs, targets, self.cfg.loss)
@@ -157,4 +158,4 @@ class SeparatedModule(PoseModule):
 
     def decode(self, outputs: Tensor) -> list[Poses]:
         """One person per crop."""
-        return separated.decode(outputs, self.cfg.decode)
+        return heatmap_people(outputs, STRIDE, self.cfg.decode.peak)

@@ -224,7 +224,7 @@ def train_rois(people: People, batch: Batch, loss: Loss, masks: bool) -> Rois:
     """
     if masks:
         assert people.mask_NHW is not None
-        usable_N = people.mask_NHW.flatten(1).any(1)
+        usable_N = (people.mask_NHW > 0).flatten(1).any(1)
     else:
         usable_N = people.labelled_N & (people.joint_NK3[..., 2] > 0).any(-1)
     slot_N = _slots(people.owner_N, batch.b)

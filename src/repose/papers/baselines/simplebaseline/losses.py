@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from repose.ops.crops import CropHeatmaps
 from repose.papers.baselines.simplebaseline.model import Outputs
-from repose.papers.baselines.simplebaseline.targets import Targets
 
 
-def losses(outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+def losses(outputs: Outputs, targets: CropHeatmaps) -> dict[str, Tensor]:
     """`heatmap`: squared error, 0 for joints without weight, mean over all crops, joints and cells (official code).
 
     Summed over the hourglasses, where there are several (Hourglass §3.2, intermediate supervision).

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from repose.engine.module import PoseModule, View
 from repose.errors import UserError
+from repose.ops.crops import CropHeatmaps, crop_heatmaps, merge_heatmaps
 from repose.papers.baselines.simplebaseline.config import Experiment
-from repose.papers.baselines.simplebaseline.decode import decode, merge
+from repose.papers.baselines.simplebaseline.decode import decode
 from repose.papers.baselines.simplebaseline.losses import losses
 from repose.papers.baselines.simplebaseline.model import HeatmapNet, HourglassNet, Outputs, heatmap_net
-from repose.papers.baselines.simplebaseline.targets import Targets, encode
 from repose.types import Batch, Poses
 
 
@@ -35,11 +35,12 @@ class SimpleBaselineModule(PoseModule):
         """Weight of the one loss."""
         return {"heatmap": self.cfg.loss.heatmap}
 
-    def encode(self, batch: Batch) -> Targets:
-        """Heatmaps of the crops' people."""
-        return encode(batch, self.skeleton.k, self.cfg.loss, self.stride)
+    def encode(self, batch: Batch) -> CropHeatmaps:
+        """A Gaussian at each labelled joint (SimpleBaseline §2; HRNet §3)."""
+        loss = self.cfg.loss
+        return crop_heatmaps(batch, self.skeleton.k, self.stride, loss.sigma, loss.centre)
 
-    def losses(self, outputs: Outputs, targets: Targets) -> dict[str, Tensor]:
+    def losses(self, outputs: Outputs, targets: CropHeatmaps) -> dict[str, Tensor]:
         """`heatmap`, in float32."""
         with torch.autocast(self.device.type, enabled=False):
             return losses(outputs, targets)
@@ -49,7 +50,7 @@ class SimpleBaselineModule(PoseModule):
         if any(view.scale != views[0].scale for view in views):
             raise UserError("data.test_scales: this baseline sees one crop per person; give one scale, [1.0]")
         heatmaps = [self.net(view.image_BCHW).heatmap_BKHW for view in views]
-        return merge(heatmaps, [v.mirrored for v in views], self.skeleton.flip_index)
+        return Outputs(merge_heatmaps(heatmaps, [v.mirrored for v in views], self.skeleton.flip_index))
 
     def decode(self, outputs: Outputs) -> list[Poses]:
         """One person per crop."""
