@@ -43,6 +43,12 @@ def _test(words: list[str], flags: argparse.Namespace) -> int:
     return runs.test(words, as_json=flags.json)
 
 
+def _predict(words: list[str], flags: argparse.Namespace) -> int:
+    from repose.commands import predict
+
+    return predict.predict(words, as_json=flags.json, out=flags.out, show=flags.show)
+
+
 def _show(words: list[str], flags: argparse.Namespace) -> int:
     from repose.commands import show
 
@@ -118,6 +124,16 @@ VERBS: dict[str, Verb] = {
         "evaluate a run or score predictions",
         _JSON,
         _test,
+    ),
+    "predict": Verb(
+        "SOURCE checkpoint=FILE [boxes=full_frame|detector|FILE track.interval=5 smooth.preset=seconds key=value ...]",
+        "people in pictures, folders, globs, videos and webcams: annotated pictures or video, COCO JSON, CSV, masks",
+        {
+            **_JSON,
+            "--out": "=FOLDER of the files; without it predictions/<name of SOURCE>",
+            "--show": "open a window, where there is a display",
+        },
+        _predict,
     ),
     "table": Verb(
         "[PAPER/TABLE] [scale=mini data=synthetic seeds=1 key=value ...]",

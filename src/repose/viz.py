@@ -204,6 +204,65 @@ def draw_poses(
     return canvas
 
 
+def sketch_poses(image: Any, joint_NK3: Any, skeleton: Skeleton, threshold: float = 0.2) -> Image:
+    """Draw people fast, for video: plain lines and dots in `draw_poses`' colours, a tenth of its time.
+
+    Args:
+        image: the picture (see `as_image`).
+        joint_NK3: x, y in its pixels, and score; N may be 0.
+        skeleton: names, sides and limbs.
+        threshold: joints with scores at or below it are left out.
+
+    Returns:
+        A new picture.
+    """
+    canvas = as_image(image)
+    limbs, joints = limb_colours(skeleton), joint_colours(skeleton)
+    reach = 1e4  # OpenCV's fixed point overflows beyond
+    for joint_K3 in _numbers(joint_NK3, 3):
+        point = joint_K3[:, :2]
+        shown = (joint_K3[:, 2] > threshold) & (np.abs(point) < reach).all(1)
+        if not shown.any():
+            continue
+        thick = max(1, round(0.8 * limb_width(point[shown])))
+        where = [(int(x), int(y)) for x, y in np.rint(np.where(shown[:, None], point, 0) * 2**_SHIFT)]
+        drawn = [
+            (where[a], where[b], c)
+            for (a, b), c in zip(skeleton.limb_index, limbs, strict=True)
+            if shown[a] and shown[b]
+        ]
+        for a, b, _ in drawn:
+            cv2.line(canvas, a, b, DARK, thick + 2, cv2.LINE_AA, _SHIFT)
+        for a, b, colour in drawn:
+            cv2.line(canvas, a, b, colour, thick, cv2.LINE_AA, _SHIFT)
+        for k in np.flatnonzero(shown):
+            cv2.circle(canvas, where[k], (thick + 1) << _SHIFT, DARK, -1, cv2.LINE_AA, _SHIFT)
+            cv2.circle(canvas, where[k], thick << _SHIFT, joints[k], -1, cv2.LINE_AA, _SHIFT)
+    return canvas
+
+
+def draw_masks(image: Any, mask_NHW: Any, colours: Sequence[Colour] | None = None, alpha: float = 0.4) -> Image:
+    """Tint people's masks and line their outlines.
+
+    Args:
+        image: the picture.
+        mask_NHW: masks of its size, 0/1 or bool.
+        colours: N colours; None = one after the other of `person_colour`.
+        alpha: opacity of the tint.
+    """
+    canvas = as_image(image)
+    masks = mask_NHW.detach().cpu().numpy() if isinstance(mask_NHW, torch.Tensor) else np.asarray(mask_NHW)
+    thick = max(1, round(min(canvas.shape[:2]) / 300))
+    for n, mask_HW in enumerate(masks.astype(np.uint8)):
+        colour = person_colour(n) if colours is None else colours[n]
+        inside = mask_HW > 0
+        if inside.any():
+            canvas[inside] = np.rint(canvas[inside] * (1 - alpha) + np.array(colour) * alpha).astype(np.uint8)
+            outlines, _ = cv2.findContours(mask_HW, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            cv2.drawContours(canvas, outlines, -1, colour, thick, cv2.LINE_AA)
+    return canvas
+
+
 def limb_width(point_M2: NDArray[np.float64]) -> float:
     """Limb width in pixels for a person whose shown joints are given: 2.2 % of the diagonal, 1.2 to 14."""
     return float(np.clip(0.022 * np.hypot(*np.ptp(point_M2, axis=0)), 1.2, 14))

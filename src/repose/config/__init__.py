@@ -15,6 +15,7 @@ from repose.config.load import (
     nearest,
     parse_arguments,
     resolve,
+    settings,
     to_dict,
 )
 from repose.config.schema import (
@@ -68,5 +69,6 @@ __all__ = [
     "parse_value",
     "read_yaml",
     "resolve",
+    "settings",
     "to_dict",
 ]

@@ -31,6 +31,8 @@ from repose.config.schema import NOT_IDENTITY, SCHEMA, ExperimentBase, Paper
 from repose.config.yaml_text import parse_value, read_yaml
 from repose.errors import UserError
 
+T = typing.TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -390,6 +392,19 @@ def resolve(paper: Paper, layers: Iterable[Layer]) -> Loaded:
     cfg.joint_set()  # a skeleton that contradicts itself is refused here, with its one line
     every = {key: origin.get(key) or _parent_origin(key, origin) for key, _ in leaves(to_dict(cfg))}
     return Loaded(cfg, paper, every)
+
+
+def settings(schema: type[T], layer: Layer) -> T:
+    """The settings of a verb that is no experiment (`predict`), checked as an experiment's are.
+
+    Args:
+        schema: their dataclass.
+        layer: what the command line says.
+
+    Raises:
+        UserError: unknown, or of the wrong type.
+    """
+    return typing.cast("T", OmegaConf.to_object(_merge(OmegaConf.structured(schema), layer, schema)))
 
 
 def _parent_origin(key: str, origin: Mapping[str, str]) -> str:

@@ -210,6 +210,22 @@ def read(
         ) from error
 
 
+def without_people(names: Sequence[str], image_wh: Sequence[tuple[int, int]], skeleton: Skeleton) -> Annotations:
+    """Images without annotations, ids from 0: what a prediction looks at.
+
+    Args:
+        names: of the images.
+        image_wh: width and height of each.
+        skeleton: joints of whoever will be found.
+    """
+    images = [
+        {"id": i, "file_name": name, "width": width, "height": height}
+        for i, (name, (width, height)) in enumerate(zip(names, image_wh, strict=True))
+    ]
+    content = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "person"}]}
+    return _compact(content, Path("images"), Path(), skeleton, "annotation", None)
+
+
 def coco_dict(content: Any, file: Path, labelled: bool = True) -> dict[str, Any]:
     """The parsed file if it is a COCO annotation file; with `labelled` False its images alone, without people.
 

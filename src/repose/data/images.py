@@ -15,11 +15,12 @@ _JPEG_END, _JPEG_SCAN = b"\xff\xd9", b"\xff\xda"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def decode(file: Path) -> np.ndarray | str:
+def decode(file: Path, exif: bool = False) -> np.ndarray | str:
     """Read a photograph.
 
     Args:
         file: JPEG, PNG or whatever OpenCV reads.
+        exif: turn it as its EXIF orientation says; annotated data sets do not.
 
     Returns:
         (H, W, 3) uint8 RGB, or one line that says what is wrong ("missing", "truncated", ...).
@@ -33,7 +34,8 @@ def decode(file: Path) -> np.ndarray | str:
     # OpenCV fills the lost part of a truncated JPEG with grey and says nothing, so the end is looked at first.
     if _is_truncated(data):
         return "truncated"
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS) if data else None
+    flags = cv2.IMREAD_COLOR_RGB if exif else FLAGS
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     return "not an image that OpenCV can read" if image is None else image
 
 

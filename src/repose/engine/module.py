@@ -247,15 +247,20 @@ class PoseModule(LightningModule, ABC):
 
     # --- evaluation -------------------------------------------------------------------------------------------------
 
-    def evaluate(self, batches: list[Batch]) -> Evaluated:
-        """Views, infer, decode, instance scores and the photograph's coordinates for one test batch."""
+    def evaluate(self, batches: list[Batch], read_outs: bool = True) -> Evaluated:
+        """Views, infer, decode, instance scores and the photograph's coordinates for one test batch.
+
+        Args:
+            batches: one per test scale.
+            read_outs: also the paper's read-outs, which compare with annotated people.
+        """
         batch = batches[0]
         outputs = self.infer(self.views(batches))
         with torch.autocast(self.device.type, enabled=False):
             poses = self.decode(outputs)
             if len(poses) != batch.b:
                 raise RuntimeError(f"decode gave {len(poses)} results for {batch.b} images")
-            sums = self.read_outs(outputs, batch, poses)
+            sums = self.read_outs(outputs, batch, poses) if read_outs else {}
         person = self.cfg.data.view == "person"
         scored = person_scores(poses, batch, self.cfg.test.joint_threshold) if person else poses
         poses_img = to_photograph(scored, batch)

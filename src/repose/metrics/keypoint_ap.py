@@ -32,8 +32,8 @@ NAMES: Final = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_
 """COCO's ten numbers, in pycocotools' order."""
 _KEYS: Final = ("image_id", "category_id", "keypoints", "score")
 """What a result holds, and nothing else: with a `bbox` pycocotools takes the area from it, and AP by size changes."""
-_COORDINATE_DECIMALS: Final = 4
-_SCORE_DECIMALS: Final = 8
+COORDINATE_DECIMALS: Final = 4
+SCORE_DECIMALS: Final = 8
 """Of results: rounded before scoring, so that the saved file scores the same."""
 _MEDIUM, _LARGE = 32**2, 96**2
 """COCO's size classes, pixels^2; an area on a border is in both."""
@@ -165,8 +165,8 @@ def _to_results(rows: Tensor, skeleton: Skeleton, threshold: float | None, categ
                 {
                     "image_id": image,
                     "category_id": category,
-                    "keypoints": np.round(row[5:], _COORDINATE_DECIMALS).tolist(),
-                    "score": round(float(row[3]), _SCORE_DECIMALS),
+                    "keypoints": np.round(row[5:], COORDINATE_DECIMALS).tolist(),
+                    "score": round(float(row[3]), SCORE_DECIMALS),
                 }
             )
     return results

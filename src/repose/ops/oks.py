@@ -88,10 +88,21 @@ def pose_oks(joint_NK2: Tensor, area_N: Tensor, sigmas: tuple[float, ...]) -> Te
     Returns:
         (N, N), float64, symmetric, ones on the diagonal.
     """
-    joint, area = _exact(joint_NK2), _exact(area_N)
-    squared_NNK = (joint[:, None] - joint[None]).square().sum(-1)
-    mean_NN = (area[:, None] + area[None]) / 2 + _EPS
-    return torch.exp(-squared_NNK / _variance(sigmas, joint.device) / mean_NN[..., None] / 2).mean(-1)
+    return oks_between(joint_NK2, area_N, joint_NK2, area_N, sigmas)
+
+
+def oks_between(
+    joint_NK2: Tensor, area_N: Tensor, other_MK2: Tensor, area_M: Tensor, sigmas: tuple[float, ...]
+) -> Tensor:
+    """OKS of predictions with other predictions: all joints count, s^2 is the mean of the two areas.
+
+    Returns:
+        (N, M), float64.
+    """
+    joint, other = _exact(joint_NK2), _exact(other_MK2)
+    squared_NMK = (joint[:, None] - other[None]).square().sum(-1)
+    mean_NM = (_exact(area_N)[:, None] + _exact(area_M)[None]) / 2 + _EPS
+    return torch.exp(-squared_NMK / _variance(sigmas, joint.device) / mean_NM[..., None] / 2).mean(-1)
 
 
 def oks_nms(joint_NK2: Tensor, score_N: Tensor, area_N: Tensor, sigmas: tuple[float, ...], threshold: float) -> Tensor:
