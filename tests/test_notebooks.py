@@ -17,7 +17,9 @@ BY_NOTEBOOK = {
     "drpnet": ["errors", "failures", "heatmaps", "stages"],
     "pinet": ["centres", "failures", "figure-4", "graph", "stages"],
     "kdc": [f"{name}{by}" for name in ("disks", "embeddings", "hough", "people") for by in ("", "-perfect")],
-}
+    "idgroup": ["clusters", "clusters-perfect", "figure-3", "near", "presence", "recovered", "recovered-perfect",
+                "vectors"],
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

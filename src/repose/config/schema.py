@@ -254,7 +254,7 @@ class Optim:
     flat_share: float = 0.5
     """[share of training] constant part of flat_cosine"""
     final_factor: float = 0.05
-    """[factor] of the learning rate at the end of flat_cosine"""
+    """[factor] of the learning rate at the end of flat_cosine; the least of plateau"""
     milestones: tuple[float, ...] = ()
     """[share of training] where multi_step multiplies by gamma"""
     gamma: float = 0.1

@@ -102,7 +102,7 @@ class Schedule:
             case "multi_step":
                 return self.gamma ** sum(step >= m for m in self.milestones)
             case "plateau":
-                return self.factor
+                return max(self.factor, self.final_factor)
             case _:
                 return 1.0
 

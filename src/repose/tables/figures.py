@@ -13,7 +13,7 @@ from typing import Any, cast
 from repose.config import nearest
 from repose.errors import UserError
 
-NOTEBOOKS = ("00-data", "drpnet", "pinet", "kdc")
+NOTEBOOKS = ("00-data", "drpnet", "pinet", "kdc", "idgroup")
 _TIMEOUT_S = 1800
 
 

@@ -45,7 +45,7 @@ from repose.tables.gallery import (
     rgb,
     show_image,
 )
-from repose.tables.gallery_run import Method, Pair, Run
+from repose.tables.gallery_run import Method, Pair, Run, assign
 from repose.types import Batch, Poses
 
 METHOD = Method(
@@ -61,8 +61,6 @@ _ROOM = 1.3
 """Side of what is shown, in sides of the people's common box."""
 _SMALLEST = 16.0
 """[photograph pixels] least side of what is shown."""
-_MATCH = 0.1
-"""OKS that a pose needs to belong to a person at all | Ronchi & Perona, ICCV 2017."""
 
 
 @dataclass(frozen=True)
@@ -227,17 +225,6 @@ def _peaks(found: Candidates, part_BPHW: Tensor, batch: Batch) -> np.ndarray:
     height_M = part_BPHW[0, found.part_N, y, x]
     point_M2 = _on_photograph(found.centre_N2, batch)
     return np.column_stack([point_M2, found.part_N.numpy(), height_M.double().numpy()])
-
-
-def assign(oks_GN: np.ndarray) -> np.ndarray:
-    """Which pose is whose: the most similar pair first, each pose and person once, (N,); -1 below an OKS of 0.1."""
-    left = oks_GN.copy()
-    pose_N = np.full(oks_GN.shape[1], -1)
-    while left.size and left.max() >= _MATCH:
-        g, n = np.unravel_index(left.argmax(), left.shape)
-        pose_N[n] = g
-        left[g], left[:, n] = -1, -1
-    return pose_N
 
 
 def overlapping(scenes: Sequence[Scene], count: int) -> list[Scene]:

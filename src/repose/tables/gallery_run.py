@@ -38,6 +38,10 @@ DEMO_RUN = (
     "log.wandb=off",
 )
 """A training of seconds: enough to draw every figure, not to claim anything."""
+PERFECT = "perfect maps (the annotation itself, no network)"
+"""Heading of figures that no network had a part in."""
+_MATCH = 0.1
+"""OKS that a pose needs to belong to a person at all | Ronchi & Perona, ICCV 2017."""
 
 M = TypeVar("M", bound=PoseModule)
 
@@ -156,6 +160,17 @@ def annotation_oks(
     truth = torch.from_numpy(annotations.joint_AK3[row_N])
     area = torch.from_numpy(annotations.area_A[row_N])
     return oks(pose_img_GK2, truth, area, skeleton.sigmas).numpy()
+
+
+def assign(oks_GN: np.ndarray) -> np.ndarray:
+    """Which pose is whose: the most similar pair first, each pose and person once, (N,); -1 below an OKS of 0.1."""
+    left = oks_GN.copy()
+    pose_N = np.full(oks_GN.shape[1], -1)
+    while left.size and left.max() >= _MATCH:
+        g, n = np.unravel_index(left.argmax(), left.shape)
+        pose_N[n] = g
+        left[g], left[:, n] = -1, -1
+    return pose_N
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from idgroup_kit import batch_of, config, module, person
 from repose import papers
 from repose.config import load
 from repose.engine.module import View
+from repose.engine.optim import Schedule
 from repose.errors import UserError
 from repose.geometry import mirror
 from repose.papers.idgroup.decode import Active
-from repose.papers.idgroup.module import BoundedSchedule
 from repose.skeleton import COCO17
 
 
@@ -37,7 +37,7 @@ def test_recipe(name):
 
 def test_the_plateau_ends_at_the_papers_lowest_rate():
     cfg = load("idgroup/mobilenetv3", find_paper=papers.get).cfg
-    schedule = BoundedSchedule(cfg.optim, 10_000)
+    schedule = Schedule(cfg.optim, 10_000)
     rates = []
     for _ in range(60):
         schedule.see(0.1)  # AP never improves after the first

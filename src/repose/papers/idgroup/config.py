@@ -184,7 +184,7 @@ _OPTIM = Optim(
     clip_norm=1.0,
     ema=Ema(decay=0.999),
 )
-"""`final_factor` also bounds `plateau` from below here: the paper's learning rate lies in [1e-4, 3e-3]."""
+"""`final_factor` bounds `plateau` from below: the paper's learning rate lies in [1e-4, 3e-3]."""
 _TRAIN = Train(epochs=100, batch=32)
 _TEST = Test(batch=32, flip=False, oks_nms=None)
 _MAXVIT_MULTIPLE = 256

@@ -93,8 +93,7 @@ def group(cell_P2: Tensor, score_P: Tensor, vector_PK2: Tensor, cfg: Decode) -> 
     their own (recovered ones) included; their joint score is 0. `extra` has each person's number of cells (`cells_N`).
     """
     p, k = vector_PK2.shape[:2]
-    # T is a root mean square over the joints; the distance of whole vectors is sqrt(K) times that.
-    label_P = leader_clusters(vector_PK2.flatten(1), cfg.distance * sqrt(k))
+    label_P = clusters(vector_PK2, cfg.distance)
     n = int(label_P.max()) + 1 if p else 0
     cells_N = torch.bincount(label_P, minlength=n)
     mean_NK2 = vector_PK2.new_zeros(n, k, 2).index_add(0, label_P, vector_PK2) / cells_N[:, None, None]
@@ -104,6 +103,17 @@ def group(cell_P2: Tensor, score_P: Tensor, vector_PK2: Tensor, cfg: Decode) -> 
     pose_NK2 = mean_NK2 if cfg.coord == "mean" else local_mean(score_P, vector_PK2, votes_P, type_P, mean_NK2)
     joint_NK3 = torch.cat([to_input(pose_NK2), best_NK[..., None]], dim=-1).float()
     return Poses(joint_NK3=joint_NK3, score_N=best_NK.mean(1), extra={"cells_N": cells_N})
+
+
+def clusters(vector_PK2: Tensor, distance: float) -> Tensor:
+    """Whose each cell is, numbered from the surest cell's person on (§IV.A; spec 5.3), (P,) int64.
+
+    Args:
+        vector_PK2: vectors, those of the surest cells first.
+        distance: T, root mean square over the joints.
+    """
+    # The distance of whole vectors is sqrt(K) times that.
+    return leader_clusters(vector_PK2.flatten(1), distance * sqrt(vector_PK2.shape[1]))
 
 
 def surest(pose: Poses) -> Poses:

@@ -5,19 +5,25 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from repose.engine.module import PoseModule, View
-from repose.engine.optim import Schedule, build_optimizer, parameter_groups, scaled_lr
 from repose.errors import UserError
 from repose.ops.bottom_up import mean_point
 from repose.papers.idgroup.config import Experiment
 from repose.papers.idgroup.decode import Active, active_cells, decode, mirrored_vectors, on_the_map, surest
 from repose.papers.idgroup.losses import Balance, Outputs, forward_train, losses
-from repose.papers.idgroup.model import IDGroup
+from repose.papers.idgroup.model import Features, IDGroup
 from repose.papers.idgroup.targets import Targets, encode, map_size
 from repose.skeleton import Skeleton
 from repose.types import Batch, Poses
+
+
+class Seen(NamedTuple):
+    """A view as the network sees it; a mirrored one's maps are mirrored too."""
+
+    features: Features
+    mirrored: bool
 
 
 class Maps(NamedTuple):
@@ -32,13 +38,6 @@ class Maps(NamedTuple):
     presence_BHW: Tensor
     vector_BHWK2: Tensor
     batch: Batch
-
-
-class BoundedSchedule(Schedule):
-    """The engine's schedule, `plateau` too not below `final_factor` (§V.B: a learning rate in [1e-4, 3e-3])."""
-
-    def _main(self, step: int) -> float:
-        return max(super()._main(step), self.final_factor)
 
 
 class IDGroupModule(PoseModule):
@@ -74,6 +73,10 @@ class IDGroupModule(PoseModule):
             self.logged |= {"weight_heatmap": weight[0].clone(), "weight_group": weight[1].clone()}
         return self.balance(heatmap.float(), losses["vector"].float())
 
+    def slow_parameters(self) -> list[tuple[list[nn.Parameter], float]]:
+        """The backbone, by `model.backbone.lr_factor`."""
+        return [(list(self.net.backbone.parameters()), self.cfg.model.backbone.lr_factor)]
+
     def after_step(self) -> None:
         """Lambdas stay in their range."""
         self.balance.clamp()
@@ -93,22 +96,35 @@ class IDGroupModule(PoseModule):
 
     def infer(self, views: list[View]) -> Active:
         """Active cells of the mean presence, and the mean of the views' vectors there."""
+        return self.ask(self.see(views), views[0].batch)
+
+    def see(self, views: list[View]) -> list[Seen]:
+        """What the network makes of each view before any cell is asked."""
         if any(view.scale != views[0].scale for view in views):
             raise UserError("data.test_scales: identity vectors are places on one map; give one scale, [1.0]")
-        batch = views[0].batch
-        found = [(self.net.features(view.image_BCHW), view.mirrored) for view in views]
-        presence_BHW = torch.stack([f.presence_BHW.flip(-1) if back else f.presence_BHW for f, back in found]).mean(0)
-        owner_P, cell_P2, score_P = active_cells(presence_BHW, batch, self.cfg.decode)
-        height, width = map_size(batch)
+        return [Seen(self.net.features(view.image_BCHW), view.mirrored) for view in views]
+
+    def presence(self, seen: list[Seen]) -> Tensor:
+        """Mean probability of the views, as the plain one shows it, (B, H, W)."""
+        each = [s.features.presence_BHW.flip(-1) if s.mirrored else s.features.presence_BHW for s in seen]
+        return torch.stack(each).mean(0)
+
+    def ask(self, seen: list[Seen], batch: Batch) -> Active:
+        """Active cells and their vectors."""
+        owner_P, cell_P2, score_P = active_cells(self.presence(seen), batch, self.cfg.decode)
+        return Active(owner_P, cell_P2, score_P, self.vectors(seen, owner_P, cell_P2, map_size(batch)), batch.b)
+
+    def vectors(self, seen: list[Seen], owner_P: Tensor, cell_P2: Tensor, size_hw: tuple[int, int]) -> Tensor:
+        """Mean of the views' vectors at cells of the plain one, on the map, (P, K, 2)."""
+        width = size_hw[1]
         turned_P2 = torch.stack([width - 1 - cell_P2[:, 0], cell_P2[:, 1]], dim=-1)
-        vectors = [
-            mirrored_vectors(self.net.vectors(f, owner_P, turned_P2), width, self.skeleton.flip_index)
-            if back
-            else self.net.vectors(f, owner_P, cell_P2)
-            for f, back in found
+        each = [
+            mirrored_vectors(self.net.vectors(s.features, owner_P, turned_P2), width, self.skeleton.flip_index)
+            if s.mirrored
+            else self.net.vectors(s.features, owner_P, cell_P2)
+            for s in seen
         ]
-        vector_PK2 = on_the_map(torch.stack(vectors).mean(0), (height, width))
-        return Active(owner_P, cell_P2, score_P, vector_PK2, batch.b)
+        return on_the_map(torch.stack(each).mean(0), size_hw)
 
     def decode(self, outputs: Active) -> list[Poses]:
         """People of each image: clusters of equal vectors. Of a crop (`data.view: person`) the surest one alone."""
@@ -126,11 +142,15 @@ class IDGroupModule(PoseModule):
         dense[targets.owner_M, y_M, x_M] = filled
         return Maps(targets.presence_BHW.float(), dense, batch)
 
-    def people_of(self, maps: Maps) -> list[Poses]:
-        """Active cells of maps, grouped."""
+    def active(self, maps: Maps) -> Active:
+        """Active cells of maps."""
         owner_P, cell_P2, score_P = active_cells(maps.presence_BHW, maps.batch, self.cfg.decode)
         vector_PK2 = maps.vector_BHWK2[owner_P, cell_P2[:, 1], cell_P2[:, 0]]
-        return self.decode(Active(owner_P, cell_P2, score_P, vector_PK2, maps.batch.b))
+        return Active(owner_P, cell_P2, score_P, vector_PK2, maps.batch.b)
+
+    def people_of(self, maps: Maps) -> list[Poses]:
+        """Active cells of maps, grouped."""
+        return self.decode(self.active(maps))
 
     def read_outs(self, outputs: Active, batch: Batch, poses: list[Poses]) -> dict[str, tuple[Tensor, Tensor]]:
         """Per image: active cells and people; share of recovered joints; error of the vectors at true keypoint cells.
@@ -156,15 +176,3 @@ class IDGroupModule(PoseModule):
             "recovered": (torch.tensor(float(recovered)), torch.tensor(float(joints))),
             "vector_error": (error_P.sum(), hit_P.sum()),
         }
-
-    def configure_optimizers(self) -> Any:
-        """The engine's optimiser with the backbone's learning rate times `model.backbone.lr_factor`."""
-        optim = self.cfg.optim
-        lr = scaled_lr(optim, self.cfg.train.batch)
-        mine = set(self.net.backbone.parameters())
-        optimizer = build_optimizer((p for p in self.parameters() if p not in mine), optim, lr)
-        for group in parameter_groups(self.net.backbone.parameters(), optim):
-            optimizer.add_param_group({**group, "lr": lr * self.cfg.model.backbone.lr_factor})
-        self.schedule = BoundedSchedule(optim, int(self.trainer.estimated_stepping_batches))
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.schedule)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
