@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
 from repose.config import ExperimentBase
+from repose.engine.graph import Graph
 from repose.engine.optim import Schedule, build_optimizer, scaled_lr
 from repose.errors import UserError
 from repose.geometry import apply_affine, mirror
@@ -178,6 +179,14 @@ class PoseModule(LightningModule, ABC):
     def pose_networks(self, maps: Any) -> dict[str, Callable[[], Any]]:
         """Parts of the network that a test runs on poses, not on images, by name: each runs once on `maps`' poses."""
         return {}
+
+    def graph(self) -> Graph:
+        """The network as `repose export` writes it; for methods whose `infer` asks for more than `net(image)`.
+
+        Raises:
+            UserError: it is not one graph.
+        """
+        return Graph(self.net)
 
     # --- images -----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from repose.data.coco import Annotations
+from repose.engine.graph import Graph
 from repose.engine.module import PoseModule, View
 from repose.errors import UserError
 from repose.ops.boxes import box_iou
@@ -14,6 +15,7 @@ from repose.papers.cganet import separated
 from repose.papers.cganet.config import Experiment
 from repose.papers.cganet.decode import Outputs as Found
 from repose.papers.cganet.decode import decode, detect, extend, poses, probabilities, see
+from repose.papers.cganet.graph import CGANetGraph
 from repose.papers.cganet.losses import losses
 from repose.papers.cganet.model import PRIOR, CGANet, Outputs, Separated
 from repose.papers.cganet.targets import STRIDE, Targets, encode, with_predicted
@@ -50,6 +52,14 @@ class CGANetModule(PoseModule):
     def build(self) -> CGANet:
         """The network."""
         return CGANet(self.cfg.model, self.skeleton.k)
+
+    def graph(self) -> Graph:
+        """See graph.py."""
+        if self.cfg.model.roi.kind == "pooler":
+            raise UserError(
+                "model.roi.kind=pooler is no ONNX graph: which level a box is read from depends on its size"
+            )
+        return CGANetGraph(self.net)
 
     @property
     def stride(self) -> int:

@@ -9,6 +9,7 @@ from repose.engine.module import PoseModule, View
 from repose.errors import UserError
 from repose.papers.drpnet.config import Experiment
 from repose.papers.drpnet.decode import decode, infer
+from repose.papers.drpnet.graph import DRPNetGraph
 from repose.papers.drpnet.losses import losses
 from repose.papers.drpnet.model import DRPNet, Outputs
 from repose.papers.drpnet.targets import Canvas, Targets, encode, eval_centres, train_centres
@@ -25,6 +26,10 @@ class DRPNetModule(PoseModule):
     def build(self) -> DRPNet:
         """The network."""
         return DRPNet(self.cfg.model, self.skeleton.k)
+
+    def graph(self) -> DRPNetGraph:
+        """See graph.py."""
+        return DRPNetGraph(self.net)
 
     @property
     def canvas(self) -> Canvas:

@@ -207,5 +207,6 @@ class GroupTransformer(nn.Module):
 
 def cells_of(height: int, width: int, device: torch.device) -> Tensor:
     """(x, y) of every cell of a map, row by row: (H W, 2) int64."""
-    index = torch.arange(height * width, device=device)
-    return torch.stack([index % width, index // width], dim=-1)
+    x_HW = torch.arange(width, device=device).expand(height, width)  # no division: ONNX has none by a free size
+    y_HW = torch.arange(height, device=device)[:, None].expand(height, width)
+    return torch.stack([x_HW, y_HW], dim=-1).flatten(0, 1)

@@ -153,18 +153,24 @@ class PR(nn.Module):
         if n < 2 and self.training:  # batch norm needs two; the zeros keep every parameter in the graph (DDP)
             return pose_NK2.new_zeros(n, k, 2) + 0 * torch.stack([p.sum() for p in self.parameters()]).sum()
         with torch.autocast(feature_BCHW.device.type, enabled=False):
-            feature = feature_BCHW.float()
-            pose = pose_NK2.detach().float()
-            if self.cfg.legacy_grid_sample:
-                pose = _legacy_cells(pose, feature)
-            x_NKC = sample_points(feature, owner_N, pose)  # (N, K, C)
-            part_NC = read_cells(feature, owner_N, cell_N2)  # (N, C)
-            if self.first is not None:
-                x_NKC = self.first(x_NKC, self.graph_KK)
-                for block in self.blocks:
-                    x_NKC = block(x_NKC, self.graph_KK)
-            pooled = torch.cat([x_NKC.mean(1), x_NKC.amax(1), part_NC], dim=1)  # (N, 3 C)
-            return self.fc2(F.relu(self.bn(self.fc1(pooled)))).view(n, k, 2)
+            return self.correct(*self.read(feature_BCHW, owner_N, cell_N2, pose_NK2))
+
+    def read(self, feature_BCHW: Tensor, owner_N: Tensor, cell_N2: Tensor, pose_NK2: Tensor) -> tuple[Tensor, Tensor]:
+        """F at the joints (N, K, C) and at the part centre (N, C), float32; arguments as in `forward`."""
+        feature = feature_BCHW.float()
+        pose = pose_NK2.detach().float()
+        if self.cfg.legacy_grid_sample:
+            pose = _legacy_cells(pose, feature)
+        return sample_points(feature, owner_N, pose), read_cells(feature, owner_N, cell_N2)
+
+    def correct(self, x_NKC: Tensor, part_NC: Tensor) -> Tensor:
+        """Corrections (N, K, 2) from what `read` found."""
+        if self.first is not None:
+            x_NKC = self.first(x_NKC, self.graph_KK)
+            for block in self.blocks:
+                x_NKC = block(x_NKC, self.graph_KK)
+        pooled = torch.cat([x_NKC.mean(1), x_NKC.amax(1), part_NC], dim=1)  # (N, 3 C)
+        return self.fc2(F.relu(self.bn(self.fc1(pooled)))).unflatten(1, (-1, 2))
 
     @property
     def macs_per_pose(self) -> int:

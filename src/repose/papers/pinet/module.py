@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from repose.engine.graph import Graph
 from repose.engine.module import PoseModule, View
 from repose.papers.pinet.config import Experiment
 from repose.papers.pinet.decode import Candidates, Scale, Swap, candidates, decode
+from repose.papers.pinet.graph import PINetGraph
 from repose.papers.pinet.losses import Outputs, forward_train, losses
 from repose.papers.pinet.model import PINet
 from repose.papers.pinet.oracle import mirrored_people, perfect_maps
@@ -31,6 +33,10 @@ class PINetModule(PoseModule):
     def build(self) -> PINet:
         """The network."""
         return PINet(self.cfg.model, self.skeleton, self.parts.p)
+
+    def graph(self) -> Graph:
+        """See graph.py."""
+        return Graph(self.net) if self.net.pr is None else PINetGraph(self.net)
 
     @property
     def parts(self) -> Partition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from repose.engine.graph import Graph
 from repose.engine.module import PoseModule, View
 from repose.errors import UserError
 from repose.papers.baselines.maskrcnn.config import Experiment
@@ -22,6 +23,13 @@ class MaskRCNNModule(PoseModule):
     def build(self) -> RCNN:
         """The network."""
         return RCNN(self.cfg.model, self.cfg.loss, self.cfg.decode, self.skeleton.k)
+
+    def graph(self) -> Graph:
+        """None."""
+        raise UserError(
+            "Mask R-CNN is no ONNX graph here: torchvision picks its proposals and boxes inside the network, image by "
+            "image, in lists of varying length"
+        )
 
     @property
     def stride(self) -> int:
