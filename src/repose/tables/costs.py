@@ -37,8 +37,11 @@ class RowCost:
     why: str = ""
 
 
-def cost_of(table: Table, row: Row, choice: Choice, runs: Path) -> RowCost:
-    """Count a row's network, or look the count up (`<runs>/.cost-cache`, keyed by network settings and code)."""
+def cost_of(table: Table, row: Row, choice: Choice, runs: Path, count_new: bool = True) -> RowCost:
+    """Count a row's network, or look the count up (`<runs>/.cost-cache`, keyed by network settings and code).
+
+    Without `count_new` a network that nobody has counted yet has no cost.
+    """
     if not row.has_network:
         return RowCost()
     try:
@@ -58,7 +61,8 @@ def cost_of(table: Table, row: Row, choice: Choice, runs: Path) -> RowCost:
         said = json.loads(file.read_text())
         return _by_rule(row, float(said["params"]), dict(said["by_op"]), str(said["size"]))
     except (OSError, ValueError, KeyError, TypeError):
-        pass
+        if not count_new:
+            return RowCost()
     import torch
 
     from repose.metrics.cost import count

@@ -28,10 +28,12 @@ class Counted:
 
     Args:
         runs: folder of all runs; the cache is below it.
+        count: count costs that nobody has counted yet, which takes seconds each.
     """
 
-    def __init__(self, runs: Path) -> None:
+    def __init__(self, runs: Path, count: bool = True) -> None:
         self.runs = runs
+        self.count = count
         self._truth: dict[str, dict[str, Any]] = {}
 
     def interval(self, cell: Cell, result: dict[str, Any]) -> Interval:
@@ -86,7 +88,7 @@ class Counted:
 
     def cost(self, table: Table, row: Row, choice: Choice) -> RowCost:
         """Params and GMACs at the paper's size."""
-        return cost_of(table, row, choice, self.runs)
+        return cost_of(table, row, choice, self.runs, self.count)
 
     def statistic(self, cell: Cell) -> dict[str, float]:
         """What a statistic row computes from annotations, kept until they, its settings or the code change."""
