@@ -79,16 +79,46 @@ def _doctor(words: list[str], flags: argparse.Namespace) -> int:
     return doctor.doctor(words, as_json=flags.json)
 
 
+def _export(words: list[str], flags: argparse.Namespace) -> int:
+    from repose.commands import export
+
+    return export.export(words, as_json=flags.json, out=flags.out)
+
+
 def _table(words: list[str], flags: argparse.Namespace) -> int:
     from repose.tables import cli
 
     return cli.table(words, flags)
 
 
+def _reproduce(words: list[str], flags: argparse.Namespace) -> int:
+    from repose.tables import reproduce
+
+    return reproduce.reproduce(words, flags)
+
+
+def _report(words: list[str], flags: argparse.Namespace) -> int:
+    from repose.tables import page
+
+    return page.report(words, flags)
+
+
 def _sweep(words: list[str], flags: argparse.Namespace) -> int:
     from repose.tables import cli
 
     return cli.sweep(words, flags)
+
+
+def _runs(words: list[str], flags: argparse.Namespace) -> int:
+    from repose.commands import runlist
+
+    return runlist.runs(words, as_json=flags.json)
+
+
+def _diff(words: list[str], flags: argparse.Namespace) -> int:
+    from repose.commands import diff
+
+    return diff.diff(words, as_json=flags.json, out=flags.out)
 
 
 def _weights(words: list[str], flags: argparse.Namespace) -> int:
@@ -135,6 +165,12 @@ VERBS: dict[str, Verb] = {
         },
         _predict,
     ),
+    "export": Verb(
+        "checkpoint=RUN [format=onnx|onnx-int8 crops=300 calibration=minmax ap=true key=value ...]",
+        "the network as an ONNX file, compared with torch; int8 with its AP before and after",
+        {**_JSON, "--out": "=FILE what to write, an .onnx; without it beside the checkpoint"},
+        _export,
+    ),
     "table": Verb(
         "[PAPER/TABLE] [scale=mini data=synthetic seeds=1 key=value ...]",
         "a table of a paper: the paper's numbers beside the measured ones",
@@ -143,11 +179,31 @@ VERBS: dict[str, Verb] = {
             "--run": "train and test what is missing",
             "--plan": "print rows, reuse, hours and missing data, run nothing",
             "--gpus": "=LIST one row per GPU, for example 0-3 or 0,2",
+            "--jobs": "=N runs at a time (without it: one per core at mini, else one)",
             "--index": "=I run only the i-th training of the table (a SLURM array task)",
             "--add": "=KEY=VALUE,... train one more row of your own",
             "--publish": "append this machine's results to experiments/<paper>/results/",
         },
         _table,
+    ),
+    "reproduce": Verb(
+        "[scale=mini data=synthetic seeds=1 key=value ...]",
+        "every paper's headline table: run what is missing, then README block and HTML page; may be stopped and repeated",
+        {
+            "--all": "every table and figure, not the headline tables alone",
+            "--plan": "print what would run and how long it takes, run nothing",
+            "--gpus": "=LIST one row per GPU, for example 0-3 or 0,2",
+            "--jobs": "=N rows at a time on CPUs; without it one per core",
+            "--publish": "append this machine's results to experiments/<paper>/results/",
+            "--out": "=FILE of the page; without it runs/report.html",
+        },
+        _reproduce,
+    ),
+    "report": Verb(
+        "[PAPER|PAPER/TABLE ...] [scale=mini data=synthetic seeds=1 key=value ...]",
+        "every table as one HTML page that opens from disk: values, costs, plots, joints, curves, pictures, provenance",
+        {"--out": "=FILE of the page; without it runs/report.html"},
+        _report,
     ),
     "sweep": Verb(
         "FILE [key=value ...]",
@@ -159,6 +215,18 @@ VERBS: dict[str, Verb] = {
             "--dry-run": "print the command lines",
         },
         _sweep,
+    ),
+    "runs": Verb(
+        "[FOLDER] [paper=P experiment=E table=T state=S scale=S 'AP>0.3' key=value ... sort=-AP]",
+        "the runs that exist, their state and numbers, filtered and sorted",
+        _JSON,
+        _runs,
+    ),
+    "diff": Verb(
+        "RUN RUN [images=20 resamples=1000 runs=FOLDER]",
+        "two runs: config, code, numbers with intervals, and the images that changed most",
+        {**_JSON, **_OUT},
+        _diff,
     ),
     "show": Verb(
         "EXPERIMENT [key=value ...]", "every setting with value, unit, origin and paper section", _JSON, _show
@@ -177,8 +245,9 @@ VERBS: dict[str, Verb] = {
     ),
     "bench": Verb(
         "data [EXPERIMENT] | decode EXPERIMENT [people=30] | train EXPERIMENT|table=NAME [batch=64 steps=20 warm=5] | "
-        "inference EXPERIMENT|table=NAME [images=100 warm=50 fixed=true], and key=value ...",
-        "speed of the data pipeline, from maps to people, of training steps (and memory), of inference",
+        "inference EXPERIMENT|table=NAME [images=100 warm=50 fixed=true] | latency EXPERIMENT|table=NAME "
+        "[runs=200 warm=20 runtimes=torch,onnx,onnx-int8 detector=NAME], and key=value ...",
+        "speed of the data pipeline, from maps to people, of training steps (and memory), of inference, in torch and ONNX",
         _JSON,
         _bench,
     ),

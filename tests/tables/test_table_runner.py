@@ -10,9 +10,10 @@ import pytest
 from table_kit import FAKE, Numbers, same, smoke, work_in, write_table
 
 from repose.config import identity, load
+from repose.engine import locks
 from repose.engine.provenance import code_fingerprint
 from repose.errors import UserError
-from repose.tables import locks, plan, runner
+from repose.tables import plan, runner, spread
 from repose.tables.cells import Choice, add_row, as_argument, cell, cells
 from repose.tables.report import build
 from repose.tables.runner import Jobs, parse_gpus, run_tasks
@@ -97,7 +98,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {kit!r})
 from table_kit import FAKE, same, smoke
-from repose.tables import plan, runner
+from repose.tables import plan, runner, spread
 from repose.tables.cells import cells
 from repose.tables.schema import load_table
 runner.PROGRAM = FAKE
@@ -179,6 +180,34 @@ def test_gpus_run_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     run_tasks(todo(table, choice), quiet(gpus=["4", "6"]))
     used = {tuple(line.split()[:2]): line.split()[4] for line in steps(tmp_path)}
     assert {used["train", "5"], used["train", "7"]} == {"4", "6"}
+
+
+def test_runs_for_cpus_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spread, "cores", lambda: 4)
+    table = write_table(tmp_path)
+    gpu, cpu = (
+        [c for found in cells(table, smoke(word)).values() for c in found]
+        for word in ("train.accelerator=auto", "train.accelerator=cpu")
+    )
+    assert spread.runs_at_a_time(gpu, 3, None) == 1
+    assert [spread.runs_at_a_time(cpu, left, None) for left in (0, 1, 3, 9)] == [1, 1, 3, 4]
+    assert spread.runs_at_a_time(gpu, 3, "2") == 2
+    with pytest.raises(UserError, match="--jobs 0: give a whole number above 0"):
+        spread.runs_at_a_time(cpu, 3, "0")
+    tasks = plan.tasks(cpu, same)
+    assert spread.shared_cores(tasks, cpu, 1) == tasks
+    assert all(t.words[-1] == "train.threads=2" for t in spread.shared_cores(tasks, cpu, 2))
+    given = plan.tasks([c for f in cells(table, smoke("train.threads=3")).values() for c in f], same)
+    assert spread.shared_cores(given, cpu, 2) == given
+
+
+def test_runs_side_by_side_say_whose_line_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, choice = write_table(tmp_path), smoke()
+    states = run_tasks(todo(table, choice), quiet(jobs=2))
+    assert {s.status for s in states.values()} == {"measured"}
+    lines = capsys.readouterr().err.splitlines()
+    assert "drpnet/9 5x5: fake train of ROI 5" in lines
+    assert "drpnet/9 7x7: fake train of ROI 7" in lines
 
 
 def test_stale_names_the_file_and_is_trained_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

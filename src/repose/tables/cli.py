@@ -23,6 +23,7 @@ from repose.tables.render import print_report, to_json, write_files
 from repose.tables.report import Report, build, shown
 from repose.tables.runner import Jobs, Task, parse_gpus, run_tasks
 from repose.tables.schema import Table, find_tables, inner
+from repose.tables.spread import positive, runs_at_a_time, shared_cores
 from repose.tables.state import Changed, State, changed_since, state_of
 
 
@@ -48,11 +49,11 @@ def table(words: list[str], flags: argparse.Namespace) -> int:
     failed = 0
     if flags.run or flags.index is not None:
         failed = _run(words[0], tables, choice, changed, flags)
-    reports = [_report(t, choice, changed) for t in tables]
+    reports = [report_of(t, choice, changed) for t in tables]
     for report in reports:
-        _show(report, flags)
+        show(report, as_json=flags.json)
         if flags.publish:
-            _publish(report)
+            publish_rows(report)
     if flags.json:
         print(json.dumps(rundir.without_nan(_one(reports))))
     elif not flags.add and any(row.runs for t in tables for row in t.rows.values()):
@@ -72,8 +73,10 @@ def _list(choice: Choice, changed: Changed, flags: argparse.Namespace) -> int:
     return 0
 
 
-def _report(table: Table, choice: Choice, changed: Changed) -> Report:
-    return build(table, choice, changed, Counted(runs_of(table, choice)), published.read_published(table, choice.scale))
+def report_of(table: Table, choice: Choice, changed: Changed, count: bool = True) -> Report:
+    """A table filled in from the runs of this machine; without `count` only costs that were counted before."""
+    numbers = Counted(runs_of(table, choice), count)
+    return build(table, choice, changed, numbers, published.read_published(table, choice.scale))
 
 
 def runs_of(table: Table, choice: Choice) -> Path:
@@ -82,14 +85,16 @@ def runs_of(table: Table, choice: Choice) -> Path:
     return Path(cell(table, row, choice).loaded.cfg.log.runs if row else "runs")
 
 
-def _show(report: Report, flags: argparse.Namespace) -> None:
+def show(report: Report, as_json: bool = False) -> None:
+    """Write a table's files, and print it where no JSON is wanted."""
     files = write_files(report, runs_of(report.table, report.choice))
-    if not flags.json:
+    if not as_json:
         print_report(report)
         print(f"written: {', '.join(map(str, files))}")
 
 
-def _publish(report: Report) -> None:
+def publish_rows(report: Report) -> None:
+    """Append a table's rows to its results file, and bring the README's blocks up to date."""
     added = published.publish(report)
     what = f"added {', '.join(added)}" if added else "nothing new"
     print(f"{published.results_file(report.table)}: {what}", file=sys.stderr)
@@ -146,30 +151,32 @@ def _run(name: str, tables: Sequence[Table], choice: Choice, changed: Changed, f
     wanted = _wanted(tables, choice, flags)
     plans.check_published(wanted)
     gpus = parse_gpus(flags.gpus)
-    _prepare_statistics(tables, choice)
+    prepare_statistics(tables, choice)
     todo = plans.tasks(wanted, changed)
     states = {c.key: state_of(c, changed) for c in plans.unique(wanted)}
     before = {key for key, state in states.items() if state.status == "measured"}
     if before:
         _say(f"{name}: {len(before)} of {len(todo)} runs are measured already")
+    jobs = len(gpus) or runs_at_a_time(wanted, len(todo) - len(before), flags.jobs)
     if len(before) < len(todo):
         parts = f" ({', '.join(t.name for t in tables)})" if len(tables) > 1 else ""
-        _say(f"{name}{parts}: {plans.estimate(wanted, states)}")
+        _say(f"{name}{parts}: {plans.estimate(wanted, states, jobs)}")
 
     def done(task: Task, state: State) -> None:
         if task.key in before and state.status == "measured":
             return
         states[task.key] = state
-        _done(task, state)
-        left = plans.estimate(wanted, states)
+        say_done(task, state)
+        left = plans.estimate(wanted, states, jobs)
         if left.hours:
             _say(f"{name}: left: {left}")
 
-    ended = run_tasks(todo, Jobs(gpus=gpus, on_done=done))
+    spread = todo if gpus else shared_cores(todo, wanted, jobs)
+    ended = run_tasks(spread, Jobs(gpus=gpus, jobs=jobs, on_done=done))
     return sum(s.status not in ("measured", "running") for s in ended.values())
 
 
-def _prepare_statistics(tables: Sequence[Table], choice: Choice) -> None:
+def prepare_statistics(tables: Sequence[Table], choice: Choice) -> None:
     """Draw the data sets that statistic rows need, where they are drawn ones: such a row has no run that would."""
     for one in tables:
         for row in one.rows.values():
@@ -179,7 +186,7 @@ def _prepare_statistics(tables: Sequence[Table], choice: Choice) -> None:
                 statistics.prepare(cell(one, row, choice))
 
 
-def _done(task: Task, state: State) -> None:
+def say_done(task: Task, state: State) -> None:
     """A line as each row ends."""
     result = state.result or {}
     ap = inner(result, "metrics").get("AP") if state.status == "measured" else None
@@ -243,9 +250,7 @@ def sweep(words: list[str], flags: argparse.Namespace) -> int:
         if not str(flags.index).isdigit() or int(flags.index) >= len(runs):
             raise UserError(f"--index {flags.index}: this sweep has {len(runs)} runs, 0 to {len(runs) - 1}")
         runs = [runs[int(flags.index)]]
-    jobs = flags.jobs or "1"
-    if not str(jobs).isdigit() or int(jobs) < 1:
-        raise UserError(f"--jobs {jobs}: give a whole number above 0")
+    jobs = positive(flags.jobs or "1", "--jobs")
     changed = changed_since()
     todo = sweeps.tasks(one, runs, changed)
     if flags.dry_run:
@@ -256,9 +261,9 @@ def sweep(words: list[str], flags: argparse.Namespace) -> int:
 
     def done(task: Task, state: State) -> None:
         if task.key not in before or state.status != "measured":
-            _done(task, state)
+            say_done(task, state)
 
-    say = Jobs(jobs=int(jobs), on_done=done)
+    say = Jobs(jobs=jobs, on_done=done)
     states = run_tasks(todo, say)
     rows = [_sweep_row(t, states[t.key], one.metric) for t in todo]
     if flags.json:

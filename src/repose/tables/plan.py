@@ -165,14 +165,16 @@ class Estimate:
     Attributes:
         trainings: of `cells` that are not measured.
         tests: likewise.
-        hours: of the trainings whose length is known.
+        hours: of the trainings whose length is known, side by side.
         unknown: trainings of unknown length.
+        jobs: runs at a time.
     """
 
     trainings: int
     tests: int
     hours: float
     unknown: int
+    jobs: int = 1
 
     def __str__(self) -> str:
         if not self.trainings:
@@ -181,6 +183,7 @@ class Estimate:
             return f"{_many(self.trainings, 'training')} of unknown length and {_many(self.tests, 'test')} to run"
         took = f"{60 * self.hours:.0f} min" if self.hours < 2 else f"{self.hours:.3g} h"
         more = f" and {self.unknown} of unknown length" if self.unknown else ""
+        more += f", {self.jobs} at a time" if self.jobs > 1 else ""
         return (
             f"{_many(self.trainings, 'training')} and {_many(self.tests, 'test')} to run, about {took}{more} "
             "(the tables' estimates, or the median of what was measured here)"
@@ -191,12 +194,13 @@ def _many(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
 
 
-def estimate(cells: Sequence[Cell], states: Mapping[str, State]) -> Estimate:
+def estimate(cells: Sequence[Cell], states: Mapping[str, State], jobs: int = 1) -> Estimate:
     """What --run would take.
 
     Args:
         cells: of one or more tables; a run that they share counts once.
         states: by cell key.
+        jobs: runs at a time.
     """
     said: dict[str, float] = {}
     for cell in cells:
@@ -208,7 +212,9 @@ def estimate(cells: Sequence[Cell], states: Mapping[str, State]) -> Estimate:
     todo = [c for c, s in found if s.status not in ("measured", "running")]
     train = [c for c in todo if not c.parent and c.row.kind == "train"]
     known = [said.get(c.key, statistics.median(done) if done else None) for c in train]
-    return Estimate(len(train), len(todo) - len(train), sum(h or 0.0 for h in known), known.count(None))
+    side = max(min(jobs, len(train)), 1)
+    hours = sum(h or 0.0 for h in known) / side
+    return Estimate(len(train), len(todo) - len(train), hours, known.count(None), side)
 
 
 def missing_data(cells: Iterable[Cell]) -> list[str]:

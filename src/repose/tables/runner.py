@@ -15,11 +15,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
-from repose.engine import rundir
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from repose.engine import locks, rundir
 from repose.errors import UserError
-from repose.tables import locks
 from repose.tables.state import State, log_of
 
 PROGRAM = (sys.executable, "-m", "repose")
@@ -98,7 +101,8 @@ def run_tasks(tasks: Sequence[Task], jobs: Jobs) -> dict[str, State]:
     free = list(jobs.gpus) or [""] * jobs.jobs
     alone = len(free) == 1
     busy: dict[Future[State], tuple[Task, str]] = {}
-    with _signals(), ThreadPoolExecutor(len(free)) as pool:
+    several = None if alone else _Several()
+    with _signals(), several or contextlib.nullcontext(), ThreadPoolExecutor(len(free)) as pool:
         try:
             while waiting or busy:
                 for task in [t for t in waiting if t.parent is None or t.parent in states]:
@@ -107,7 +111,7 @@ def run_tasks(tasks: Sequence[Task], jobs: Jobs) -> dict[str, State]:
                     waiting.remove(task)
                     gpu = free.pop(0)
                     parent = states[task.parent] if task.parent else None
-                    busy[pool.submit(_run, task, parent, gpu, alone, jobs)] = (task, gpu)
+                    busy[pool.submit(_run, task, parent, gpu, several, jobs)] = (task, gpu)
                 done, _ = wait(busy, return_when=FIRST_COMPLETED)
                 for future in done:
                     task, gpu = busy.pop(future)
@@ -147,7 +151,7 @@ def _signals() -> Generator[None]:
             signal.signal(number, handler)
 
 
-def _run(task: Task, parent: State | None, gpu: str, alone: bool, jobs: Jobs) -> State:
+def _run(task: Task, parent: State | None, gpu: str, several: _Several | None, jobs: Jobs) -> State:
     if parent and parent.status != "measured":
         return State("not run", f"the run it tests is {parent.status}")
     try:
@@ -159,12 +163,12 @@ def _run(task: Task, parent: State | None, gpu: str, alone: bool, jobs: Jobs) ->
                 return now
             if now.status == "stale" and task.folder.exists():  # resuming it would mix two codes
                 jobs.say(f"{task.label}: {now}; the old run is kept in {rundir.set_aside(task.folder)}")
-            return _launch(task, lock, gpu, alone, jobs)
+            return _launch(task, lock, gpu, several, jobs)
     except OSError as error:
         return State("failed", f"{task.folder}: {error.strerror or error}")
 
 
-def _launch(task: Task, lock: locks.Lock, gpu: str, alone: bool, jobs: Jobs) -> State:
+def _launch(task: Task, lock: locks.Lock, gpu: str, several: _Several | None, jobs: Jobs) -> State:
     task.folder.mkdir(parents=True, exist_ok=True)
     (task.folder / "exit.json").unlink(missing_ok=True)
     file = log_of(task.folder)
@@ -173,7 +177,10 @@ def _launch(task: Task, lock: locks.Lock, gpu: str, alone: bool, jobs: Jobs) -> 
     with open(file, "ab") as log:
         log.write(f"\n$ repose {' '.join(task.words)}\n".encode())
         log.flush()
-        code = _spawn([*PROGRAM, *task.words], env, log, lock, alone)
+        show = several.of(task.label) if several else _show
+        code = _spawn([*PROGRAM, *task.words], env, log, lock, show)
+        if several:
+            several.end(task.label)
     if code and code not in _STOPPED:
         what = f"signal {-code}" if code < 0 else f"exit code {code}"
         rundir.write_json(task.folder / "exit.json", {"why": f"{what}: {_last_line(file)}"})
@@ -187,13 +194,71 @@ _STOPPED = {128 + signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGUSR1, -si
 """Exit codes of a run that was asked to stop: it saved, and goes on with the next --run."""
 
 
-def _spawn(command: list[str], env: dict[str, str], log: BinaryIO, lock: locks.Lock, alone: bool) -> int:
-    """Run a command; what it prints goes to the log, and live to our stderr where it runs alone.
+def _show(chunk: bytes) -> None:
+    """What a run that runs alone prints, as it is."""
+    sys.stderr.write(chunk.decode(errors="replace"))
+    sys.stderr.flush()
+
+
+class _Several:
+    """What several runs print: on a terminal the last line of each, else every line behind its run's label."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._live: Live | None = None
+        if sys.stderr.isatty():
+            console = Console(stderr=True)
+            self._live = Live(console=console, get_renderable=self._lines, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _lines(self) -> Text:
+        with self._lock:
+            return Text("\n").join(
+                Text(f"{label}: {text}", no_wrap=True, overflow="ellipsis") for label, text in self._last.items()
+            )
+
+    def of(self, label: str) -> Callable[[bytes], None]:
+        """What shows the output of one run."""
+
+        def show(chunk: bytes) -> None:
+            for part in _ENDS.split(chunk.decode(errors="replace")):
+                if not part.strip():
+                    continue
+                if self._live:
+                    with self._lock:
+                        self._last[label] = part.strip()
+                else:
+                    print(f"{label}: {part.strip()}", file=sys.stderr, flush=True)
+
+        return show
+
+    def end(self, label: str) -> None:
+        """A run ended: its line goes."""
+        with self._lock:
+            self._last.pop(label, None)
+
+
+_ENDS = re.compile(r"[\r\n]+|\x1b\[2K")
+"""Where a line of a run ends, or is drawn anew."""
+
+
+def _spawn(
+    command: list[str], env: dict[str, str], log: BinaryIO, lock: locks.Lock, show: Callable[[bytes], None]
+) -> int:
+    """Run a command; what it prints goes to the log and to `show`.
 
     It gets a terminal of its own where we have one, because a progress bar is only drawn on a terminal.
     """
-    terminal = alone and sys.stderr.isatty()
-    ours, theirs = pty.openpty() if terminal else os.pipe()
+    ours, theirs = pty.openpty() if sys.stderr.isatty() else os.pipe()
     with subprocess.Popen(
         command, env=env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, pass_fds=(lock.fd,)
     ) as child:
@@ -206,9 +271,7 @@ def _spawn(command: list[str], env: dict[str, str], log: BinaryIO, lock: locks.L
             while chunk := _read(ours):
                 log.write(chunk)
                 log.flush()
-                if alone:
-                    sys.stderr.write(chunk.decode(errors="replace"))
-                    sys.stderr.flush()
+                show(chunk)
             return child.wait()
         except BaseException:
             child.terminate()

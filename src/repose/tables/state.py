@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from repose.config import ExperimentBase, to_dict
+from repose.engine import locks
 from repose.engine.rundir import read_result
 from repose.errors import UserError
-from repose.tables import locks
 from repose.tables.cells import Cell
 from repose.tables.schema import inner
 
@@ -55,7 +55,7 @@ def judge(cell: Cell, changed: Changed) -> State:
         parent = judge(cell.parent, changed)
         if parent.status != "measured":
             return State("stale", f"the run it tests is {parent.status}", found.result)
-        if _younger_checkpoint(cell.folder, cell.parent.folder):
+        if younger_checkpoint(cell.folder, cell.parent.folder):
             return State("stale", "its checkpoint was trained again", found.result)
     return found
 
@@ -105,10 +105,11 @@ def changed_since() -> Changed:
 
 def data_fingerprint(cfg: ExperimentBase) -> str | None:
     """Fingerprint of the data set as it lies here, or None where it is not here."""
-    from repose.data.datamodule import PoseDataModule
+    from repose.data.boxes import fingerprint
+    from repose.data.roots import find_root
 
     try:
-        return PoseDataModule(cfg).fingerprint()
+        return fingerprint(cfg.data, find_root(cfg.data, cfg.joint_set()))
     except UserError:
         return None
 
@@ -121,7 +122,8 @@ def _exit(folder: Path) -> str:
         return ""
 
 
-def _younger_checkpoint(tested: Path, trained: Path) -> bool:
+def younger_checkpoint(tested: Path, trained: Path) -> bool:
+    """Whether a run was trained again since a test of its checkpoint."""
     when = (tested / "result.json").stat().st_mtime
     return any(p.stat().st_mtime > when for p in (trained / "checkpoints").glob("*.ckpt"))
 

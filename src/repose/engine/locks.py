@@ -12,14 +12,18 @@ import os
 import socket
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from repose.errors import UserError
 
 HEARTBEAT_S = 30.0
 """The owner touches its lock file this often."""
 LOST_S = 300.0
 """A lock of another machine whose heartbeat is older than this is taken over."""
+_PATIENCE_S = 8
+"""A killed process's data workers hold its lock until they notice (5 s)."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,19 @@ class Owner:
 
     def __str__(self) -> str:
         return f"process {self.pid}" + (f" on {self.host}" if self.host != socket.gethostname() else "")
+
+    @property
+    def lives(self) -> bool:
+        """Whether that process is there, as far as this machine can tell: its data workers outlive it for seconds."""
+        if self.host != socket.gethostname() or self.pid <= 0:
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # somebody else's
+            return True
+        return True
 
 
 @dataclass(frozen=True)
@@ -59,6 +76,33 @@ def owner(folder: Path) -> Owner | None:
         return None if _take(fd) else _owner(fd) or Owner(0, "?")
     finally:
         os.close(fd)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Generator[None]:
+    """Hold a run folder while a training writes it, unless the process that started this one holds it for us.
+
+    Where the lock cannot be written (a folder beside which nothing may be made) there is none.
+
+    Raises:
+        UserError: another process trains there.
+    """
+    with ExitStack() as stack:
+        lock = other = None
+        for _ in range(_PATIENCE_S):
+            try:
+                lock = stack.enter_context(claim(folder))
+            except OSError:
+                break
+            other = None if lock else owner(folder)
+            if lock or (other and other.lives):
+                break
+            time.sleep(1)
+        if lock is None and other and other.pid not in (os.getpid(), os.getppid()):
+            raise UserError(
+                f"{folder}: {other} trains there now (see `repose runs`); wait for it, or use another log.dir"
+            )
+        yield
 
 
 @contextmanager
