@@ -130,3 +130,15 @@ def digest(file: Path) -> str:
     """First 16 hexadecimal digits of a file's SHA-256."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def fingerprint(data: Data, root: Path) -> str:
+    """Hash of the annotation files and the box file: what the data of a result are, 16 hexadecimal digits."""
+    files = [data_file(root, data.val_json, "data.val_json", data)]
+    train = root / data.train_json
+    if train.is_file():  # an evaluation needs none
+        files.append(train)
+    boxes = box_file(data, root) if data.view == "person" else None
+    if boxes is not None:
+        files.append(boxes)
+    return hashlib.sha256(" ".join(digest(f) for f in files).encode()).hexdigest()[:16]

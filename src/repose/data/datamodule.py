@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from repose.config import ExperimentBase
-from repose.data.boxes import box_file, box_source, digest, ground_truth_boxes, read_boxes
+from repose.data.boxes import box_source, fingerprint, ground_truth_boxes, read_boxes
 from repose.data.cache import open_cache
 from repose.data.coco import Annotations, read
 from repose.data.dataset import TestSet, TrainSet, trainable
@@ -84,15 +83,7 @@ class PoseDataModule(LightningDataModule):
 
     def fingerprint(self) -> str:
         """Hash of the annotation files and the box file: what the data of a result are, 16 hexadecimal digits."""
-        data, root = self.cfg.data, self.root
-        files = [data_file(root, data.val_json, "data.val_json", data)]
-        train = root / data.train_json
-        if train.is_file():  # an evaluation needs none
-            files.append(train)
-        boxes = box_file(data, root) if data.view == "person" else None
-        if boxes is not None:
-            files.append(boxes)
-        return hashlib.sha256(" ".join(digest(f) for f in files).encode()).hexdigest()[:16]
+        return fingerprint(self.cfg.data, self.root)
 
     # --- Lightning's hooks ------------------------------------------------------------------------------------------
 
