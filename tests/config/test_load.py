@@ -55,6 +55,11 @@ def test_values_are_read_as_wandb_prints_them(text: str, value: object) -> None:
     assert parse_value(text) == value
 
 
+def test_a_number_that_is_a_name_of_the_setting() -> None:
+    assert _load("train.precision=32").train.precision == "32"
+    assert "'33'" in _refused("train.precision=33")
+
+
 def test_value_with_equals_sign_and_lists_reach_the_config() -> None:
     cfg = _load("name=a=b", "log.tags=['x=1', 'y']", "data.input_size=[128, 96]", "optim.base_lr=1e-05")
     assert (cfg.name, cfg.log.tags, cfg.data.input_size, cfg.optim.base_lr) == ("a=b", ("x=1", "y"), (128, 96), 1e-05)

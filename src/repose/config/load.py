@@ -21,13 +21,15 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from repose.config.schema import NOT_IDENTITY, SCHEMA, ExperimentBase, Paper
+from repose.config.schema import LATER, NOT_IDENTITY, SCHEMA, ExperimentBase, Paper
 from repose.config.yaml_text import parse_value, read_yaml
 from repose.errors import UserError
 
@@ -96,6 +98,30 @@ def experiments_root() -> Path:
     return Path(__file__).resolve().parents[3] / "experiments"
 
 
+def experiments_file(*parts: str) -> Path | None:
+    """A file by its path below `experiments/`: one's own folder, else this checkout's, else an installed method's."""
+    return next((root.joinpath(*parts) for root in _roots() if root.joinpath(*parts).is_file()), None)
+
+
+def _roots() -> list[Path]:
+    own, checkout = experiments_root(), Path(__file__).resolve().parents[3] / "experiments"
+    return list(
+        dict.fromkeys([own, *([] if own.exists() and own.samefile(checkout) else [checkout]), *_method_roots()])
+    )
+
+
+@cache
+def _method_roots() -> tuple[Path, ...]:
+    """`experiments/` in the packages of installed methods (entry points of the group `repose.papers`)."""
+    found: list[Path] = []
+    for point in entry_points(group="repose.papers"):
+        spec = find_spec(point.module.partition(".")[0])  # of the top package: imports nothing
+        folder = Path(spec.origin).parent / "experiments" if spec and spec.origin else None
+        if folder and folder.is_dir():
+            found.append(folder)
+    return tuple(found)
+
+
 def find_experiment(name: str) -> Path:
     """An experiment YAML by path (`experiments/drpnet/m.yaml`) or by name (`drpnet/m`).
 
@@ -103,13 +129,16 @@ def find_experiment(name: str) -> Path:
         UserError: no such file; names the nearest one.
     """
     root = experiments_root()
-    for candidate in (Path(name), root / name, root / f"{name}.yaml"):
+    for candidate in (Path(name), *(path for r in _roots() for path in (r / name, r / f"{name}.yaml"))):
         if candidate.suffix in (".yaml", ".yml") and candidate.is_file():
             return candidate
     known = sorted(
-        str(p.relative_to(root).with_suffix(""))
-        for p in root.glob("*/*.yaml")
-        if p.parent.name not in ("data", "scales")
+        {
+            str(p.relative_to(r).with_suffix(""))
+            for r in _roots()
+            for p in r.glob("*/*.yaml")
+            if p.parent.name not in ("data", "scales")
+        }
     )
     wanted = name.removeprefix(f"{root}/").removesuffix(".yaml")
     hint = nearest(wanted, known)
@@ -120,12 +149,12 @@ def find_experiment(name: str) -> Path:
 def _overlay(kind: str, name: str, paper: str) -> list[Path]:
     """Files of `data=NAME` or `scale=NAME`: the common one, then the paper's own."""
     root = experiments_root()
-    places = [root / kind / f"{name}.yaml", root / paper / kind / f"{name}.yaml"]
-    found = [p for p in places if p.is_file()]
+    file = f"{name}.yaml"
+    found = [p for p in (experiments_file(kind, file), experiments_file(paper, kind, file)) if p]
     if Path(name).suffix in (".yaml", ".yml"):
         found = [Path(name)] if Path(name).is_file() else []
     if not found:
-        known = sorted({p.stem for folder in (root / kind, root / paper / kind) for p in folder.glob("*.yaml")})
+        known = sorted({p.stem for r in _roots() for f in (r / kind, r / paper / kind) for p in f.glob("*.yaml")})
         hint = nearest(name, known)
         fix = f"did you mean {hint[0]!r}?" if hint else f"there are: {', '.join(known)}"
         raise UserError(f"no {kind.removesuffix('s')} overlay {name!r} below {root / kind}; {fix}")
@@ -260,7 +289,7 @@ def _check_keys(layer: Layer, schema: type) -> None:
 def _merge(base: Any, layer: Layer, schema: type) -> Any:
     """Merge a layer into an OmegaConf node; an error names the key, its place and what is allowed."""
     _check_keys(layer, schema)
-    values = _tuples_as_lists(layer.values)
+    values = _named(_tuples_as_lists(layer.values), schema)
     try:
         return OmegaConf.merge(base, OmegaConf.create(values, flags={"allow_objects": True}))
     except (OmegaConfBaseException, ValueError, TypeError):
@@ -277,6 +306,19 @@ def _merge(base: Any, layer: Layer, schema: type) -> Any:
             reason = str(error).splitlines()[0]
             raise UserError(f"{layer.where(key)}: {key}={value!r}: {reason}{expected}") from None
     raise UserError(f"{layer.origin}: these settings do not fit together")
+
+
+def _named(values: Any, schema: type) -> Any:
+    """Numbers that are one of a setting's names are taken as the name: `train.precision=32` is "32"."""
+    fields = _schema_fields(schema)
+
+    def walk(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {k: walk(v, f"{key}.{k}" if key else str(k)) for k, v in value.items()}
+        names = typing.get_args(fields[key][2]) if key in fields else ()
+        return str(value) if type(value) in (int, float) and value not in names and str(value) in names else value
+
+    return walk(values, "")
 
 
 def _tuples_as_lists(value: Any) -> Any:
@@ -431,6 +473,7 @@ def identity(cfg: ExperimentBase) -> str:
         key: value
         for key, value in leaves(to_dict(cfg))
         if not any(key == out or key.startswith(out + ".") for out in NOT_IDENTITY)
+        and not (key in LATER and value == LATER[key])
     }
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
