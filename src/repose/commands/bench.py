@@ -31,6 +31,12 @@ def bench(words: list[str], as_json: bool) -> int:
         return _speed("train", words[1:], as_json)
     if words[0] == "inference":
         return _speed("inference", words[1:], as_json)
+    if words[0] == "latency":
+        return _latency(words[1:], as_json)
+    if words[0] == "video":
+        from repose.commands.bench_video import bench_video
+
+        return bench_video(words[1:], as_json)
     rest = words[1:]
     experiment = rest.pop(0) if rest and "=" not in rest[0] else "drpnet/m"
     loaded = load(experiment, rest, find_paper=papers.get)

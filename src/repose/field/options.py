@@ -86,6 +86,41 @@ class Draw:
 
 
 @dataclass(frozen=True)
+class Bench:
+    """Settings of `repose bench video`."""
+
+    checkpoint: str | None = None
+    """[file or run folder] the pose network"""
+    intervals: tuple[int, ...] = (1, 2, 5, 10)
+    """[frames] between two looks of the detector; top-down methods"""
+    frames: int = 100
+    """[frames] of the drawn clip, or most of a video"""
+    warm: int = 3
+    """[frames] before the clock starts"""
+    people: tuple[int, int] = (2, 4)
+    """[people] drawn clip: fewest, most"""
+    size: tuple[int, int] = (256, 320)
+    """[pixels] drawn clip: height, width"""
+    seed: int = 7
+    """drawn clip: another one is another clip"""
+    boxes: str = "drawn"
+    """drawn clip: drawn = boxes as a detector might find them (some missed, some false), gt = the true ones; a video:
+    full_frame, detector or a COCO file"""
+    time_detector: str = "fasterrcnn_mobilenet_v3_large_320_fpn"
+    """a detector of torchvision that runs beside boxes that cost nothing, for its time alone; null = none"""
+    detector: Detect = Detect()
+    """of boxes=detector"""
+    device: str = "auto"
+    """auto, cpu, cuda, ..."""
+    threads: int | None = None
+    """[threads] of torch on the CPU"""
+    plot: str | None = "bench-video.png"
+    """[file] the figure; null = none"""
+    track: Track = Track()
+    smooth: Smooth = Smooth()
+
+
+@dataclass(frozen=True)
 class Options:
     """`repose predict`."""
 

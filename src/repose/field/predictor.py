@@ -108,6 +108,7 @@ class Predictor:
         boxes: where a top-down method's boxes come from.
         device: where the network runs.
         network_s: seconds spent in it so far: mirrored view, network, decoding.
+        clock: what they are counted with.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Predictor:
         self.device = device
         self.batch = batch or self.cfg.test.batch
         self.network_s = 0.0
+        self.clock: Callable[[], float] = time.perf_counter
         self._precision = precision(self.cfg.train.precision, {"cuda": "gpu"}.get(device.type, device.type))
 
     @property
@@ -264,11 +266,11 @@ class Predictor:
             if not keys:
                 continue
             batches = self.module.transfer_batch_to_device(test_set.__getitems__(keys), self.device, 0)
-            begin = time.perf_counter()
+            begin = self.clock()
             with torch.inference_mode(), self._autocast():
                 evaluated = self.module.evaluate(batches, read_outs=False)
             self._wait()
-            self.network_s += time.perf_counter() - begin
+            self.network_s += self.clock() - begin
             for b, image in enumerate(batches[0].image_id_B.tolist()):
                 found[image].append(_part(evaluated, batches[0], b, size_wh[image], masks, self.top_down))
         return found

@@ -172,20 +172,24 @@ class Tracker:
             torch.from_numpy(box_area(last_T4)),
             self.sigmas,
         ).numpy()
-        _greedy(oks_MT, self.track.match_oks, owner_M)
-        _greedy(box_iou(torch.from_numpy(box_M4), torch.from_numpy(last_T4)).numpy(), self.track.match_iou, owner_M)
+        for m, t in greedy_pairs(oks_MT, self.track.match_oks):
+            owner_M[m] = t
+        iou_MT = box_iou(torch.from_numpy(box_M4), torch.from_numpy(last_T4)).numpy()
+        iou_MT[owner_M >= 0] = iou_MT[:, owner_M[owner_M >= 0]] = -1.0
+        for m, t in greedy_pairs(iou_MT, self.track.match_iou):
+            owner_M[m] = t
         return owner_M
 
 
-def _greedy(likeness_MT: Array, least: float, owner_M: NDArray[np.int64]) -> None:
-    """Give the likest pairs of free poses and free tracks to each other, in place."""
-    free_MT = np.where(likeness_MT >= least, likeness_MT, -1.0)
-    free_MT[owner_M >= 0] = -1.0
-    free_MT[:, owner_M[owner_M >= 0]] = -1.0
-    while free_MT.size and free_MT.max() >= 0:
-        m, t = np.unravel_index(free_MT.argmax(), free_MT.shape)
-        owner_M[m] = t
-        free_MT[m] = free_MT[:, t] = -1.0
+def greedy_pairs(likeness_MT: Array, least: float) -> list[tuple[int, int]]:
+    """Pairs of a row and a column, each taken once, the likest first; those below `least` stay alone."""
+    left_MT = np.where(likeness_MT >= least, likeness_MT, -1.0)
+    pairs: list[tuple[int, int]] = []
+    while left_MT.size and left_MT.max() >= 0:
+        m, t = divmod(int(left_MT.argmax()), left_MT.shape[1])
+        pairs.append((m, t))
+        left_MT[m] = left_MT[:, t] = -1.0
+    return pairs
 
 
 def keypoint_box(joint_K3: Array, score: float, factor: float) -> Array | None:

@@ -6,7 +6,7 @@ Source: DRP-Net §2.4 (spec. 5). What is decided is `tracking.Tracker`'s; here f
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -29,13 +29,20 @@ class Spent:
 
     Attributes:
         detector: by the person detector, 0 where it did not look.
-        network: by the pose network: mirrored view, network, decoding.
-        rest: by everything else: crops, mapping back, duplicates, tracks, filter.
+        network: by the pose network: normalisation, mirrored view, network, decoding.
+        crops: by its inputs and outputs: one warp per person, as in an evaluation, and the way back.
+        tracks: by everything else: boxes of tracks, duplicates, who is who, filter.
     """
 
     detector: float = 0.0
     network: float = 0.0
-    rest: float = 0.0
+    crops: float = 0.0
+    tracks: float = 0.0
+
+    @property
+    def whole(self) -> float:
+        """All of it."""
+        return self.detector + self.network + self.crops + self.tracks
 
 
 @dataclass
@@ -47,6 +54,7 @@ class Follower:
         track: settings.
         smooth: settings of the filter.
         name: of the video.
+        clock: seconds: `time.perf_counter`, or `time.thread_time` for the CPU time of this thread.
         spent: on the last frame.
     """
 
@@ -54,6 +62,7 @@ class Follower:
     track: Track
     smooth: Smooth
     name: str
+    clock: Callable[[], float] = time.perf_counter
     spent: Spent = field(default_factory=Spent)
 
     def __post_init__(self) -> None:
@@ -66,12 +75,14 @@ class Follower:
             frame: of the same video as those before.
             frame_s: seconds per frame.
         """
-        begin = time.perf_counter()
+        begin = self.clock()
         predictor, picture = self.predictor, Picture(frame.image_HW3, f"{self.name}#{frame.number}")
         self.spent = Spent()
         before = predictor.network_s
         boxes = [self._boxes(picture, frame.number)] if predictor.top_down else None
+        seen = self.clock()
         (found,) = predictor.see([picture], boxes)
+        looked_s = self.clock() - seen
         box_N4 = np.zeros((0, 4)) if found.box_N4 is None else found.box_N4.double().numpy()
         score_N = (found.extra or {}).get(BOX_SCORE, found.score_N).double().numpy()
         joint_NK3 = found.joint_NK3.double().numpy()
@@ -87,7 +98,8 @@ class Follower:
             second=frame.second,
         )
         self.spent.network = predictor.network_s - before
-        self.spent.rest = time.perf_counter() - begin - self.spent.network - self.spent.detector
+        self.spent.crops = looked_s - self.spent.network
+        self.spent.tracks = self.clock() - begin - looked_s - self.spent.detector
         return poses
 
     def _boxes(self, picture: Picture, number: int) -> Boxes:
@@ -95,9 +107,9 @@ class Follower:
         tracked = self.tracker.boxes((width, height))
         detected = NONE
         if self.tracker.wants_detection(number):
-            begin = time.perf_counter()
+            begin = self.clock()
             detected = self.predictor.boxes(picture.image_HW3, picture.source, number)
-            self.spent.detector = time.perf_counter() - begin
+            self.spent.detector = self.clock() - begin
         return self.tracker.merge(detected, tracked)
 
 
