@@ -88,6 +88,22 @@ def test_pixels_of_two_masks_belong_to_nobody():
     assert both.any() and not targets.valid_embed_B1HW[0, 0][both].any()
 
 
+def test_people_without_a_mask_are_not_background():
+    """In their box SegNet has no loss, but for the pixels on somebody's mask."""
+    a, b = person(60, 100, 200), person(80, 120, 200)
+    batch = batch_of([a, b])
+    assert batch.people.mask_NHW is not None
+    batch.people.mask_NHW[1] = 0
+    targets = encode(batch, FRAME, MODEL, 4)
+    x1, y1, x2, y2 = batch.people.box_N4[1].tolist()
+    x, y = pixels((101, 101), 4, torch.device("cpu"))
+    boxed = (x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)
+    mask = batch.people.mask_NHW[0] > 0
+    assert (boxed & mask).any()
+    assert torch.equal(targets.valid_seg_B1HW[0, 0], ~boxed | mask)
+    assert torch.equal(targets.valid_embed_B1HW[0, 0], ~boxed | mask)
+
+
 def test_hand_computed_reductions():
     """Two cells count; errors 1 + 2 and 3 + 0 give 3; the entropy of logit 0 is ln 2 whatever the target."""
     vector, where = torch.zeros(1, 1, 2, 1, 3), torch.tensor([[[[True, True, False]]]])

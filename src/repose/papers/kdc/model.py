@@ -1,5 +1,7 @@
 """The network of KDC: a dilated ResNet and six 1x1 heads on its last map (or on a stride-4 map that joins the first).
 
+The heads are computed as one convolution, whose channels are split.
+
 Shapes: B images, K joints, M directed edges, C channels, H W cells.
 """
 
@@ -21,8 +23,6 @@ _LOG_BETA = (math.log(2.0), math.log(5000.0))
 """Limits of b = log(1 / (2 sigma^2)): sigma from 0.5 to 0.01 U."""
 _STD = 0.001
 """Of the heads' weights at the start."""
-_PRIOR = {"heatmap": -3.9, "seg": -1.1}
-"""Biases at the start: logits of how often such a pixel is positive (a disk covers 2 % of the frame)."""
 _FINE, _WIDE = 48, 256
 """Channels of the stride-4 decoder."""
 
@@ -54,8 +54,16 @@ def log_beta(sigma: float) -> float:
     return -math.log(2 * sigma**2)
 
 
+_PRIOR = {"heatmap": -3.9, "seg": -1.1, "bandwidth": log_beta(SIGMA)}
+"""Biases at the start: logits of how often a pixel is positive (a disk covers 2 % of the frame), and b of SIGMA."""
+
+
 class KDC(nn.Module):
-    """PoseNet (the first three heads) and SegNet (the last three) on one backbone (KDC, Fig. 2)."""
+    """PoseNet (the first three heads) and SegNet (the last three) on one backbone (KDC, Fig. 2).
+
+    Attributes:
+        channels: of each head, in their order in `heads`.
+    """
 
     def __init__(self, cfg: Model, k: int, m: int) -> None:
         """Build it for k joints and m directed edges."""
@@ -68,21 +76,20 @@ class KDC(nn.Module):
             self.backbone.freeze_bn()
         fine, last = self.backbone.channels
         self.decoder = Skip4(fine, last) if cfg.decoder == "skip4" else None
-        channels = {"heatmap": k}
+        self.channels = {"heatmap": k}
         if cfg.use_kc:
-            channels["keycentroid"] = 2 * k
+            self.channels["keycentroid"] = 2 * k
         if cfg.grouping == "midrange":
-            channels["midrange"] = 2 * m
-        channels |= {"seg": 1, "embed": 2}
+            self.channels["midrange"] = 2 * m
+        self.channels |= {"seg": 1, "embed": 2}
         if cfg.bandwidth:
-            channels["bandwidth"] = 1
-        self.heads = nn.ModuleDict(
-            {name: nn.Conv2d(_WIDE if self.decoder else last, c, 1) for name, c in channels.items()}
-        )
-        for name, head in self.heads.items():
-            assert isinstance(head, nn.Conv2d) and head.bias is not None
-            nn.init.normal_(head.weight, std=_STD)
-            nn.init.constant_(head.bias, _PRIOR.get(name, log_beta(SIGMA) if name == "bandwidth" else 0.0))
+            self.channels["bandwidth"] = 1
+        self.heads = nn.Conv2d(_WIDE if self.decoder else last, sum(self.channels.values()), 1)
+        nn.init.normal_(self.heads.weight, std=_STD)
+        with torch.no_grad():
+            assert self.heads.bias is not None
+            for name, bias in zip(self.channels, self.heads.bias.split(list(self.channels.values())), strict=True):
+                bias.fill_(_PRIOR.get(name, 0.0))
         self.attention = nn.Parameter(torch.zeros(k)) if cfg.center_mode == "keypoint" else None
 
     @property
@@ -95,7 +102,7 @@ class KDC(nn.Module):
         fine, feature = self.backbone(image_B3HW)  # strides 4 and 16 (8 in evaluation)
         if self.decoder is not None:
             feature = self.decoder(fine, feature, self.backbone.stride, image_B3HW.shape[-2:])  # stride 4
-        maps = {name: head(feature) for name, head in self.heads.items()}
+        maps = dict(zip(self.channels, self.heads(feature).split(list(self.channels.values()), dim=1), strict=True))
         none = feature[:, :0]
         if "bandwidth" in maps:
             bandwidth = maps["bandwidth"].clamp(*_LOG_BETA)

@@ -35,7 +35,7 @@ class Targets(NamedTuple):
         seg_B1HW: 1 on any mask.
         member_NHW: bool, pixels that are this person's alone.
         valid_heatmap_B1HW: bool, V_hm.
-        valid_seg_B1HW: bool, V_seg.
+        valid_seg_B1HW: bool, V_seg: neither crowd nor, beside all masks, in the box of somebody without a mask.
         valid_embed_B1HW: bool, pixels of the instance losses: V_seg without overlaps of masks.
         joint_NK3: people, input pixels.
         owner_N: image of each.
@@ -103,7 +103,8 @@ def encode(batch: Batch, frame: Frame, model: Model, stride: int) -> Targets:
     crowd, unlabelled = (_region(r, b, stride, size_hw, device) for r in (batch.crowd_B1HW, batch.unlabelled_B1HW))
     mask_NHW = _masks(batch, stride, size_hw)
     covered_BHW = torch.zeros(b, *size_hw, device=device).index_add(0, people.owner_N, mask_NHW.float())[:, None]
-    alone_B1HW = (covered_BHW <= 1) & ~crowd
+    known_B1HW = ~crowd & ~(_unmasked(batch, mask_NHW, stride, size_hw) & (covered_BHW == 0))
+    alone_B1HW = (covered_BHW <= 1) & known_B1HW
     heatmap = torch.exp(-(distance_BKHW**2) / (2 * (frame.radius / 3) ** 2))
     return Targets(
         heatmap_BKHW=disk_BKHW.float() if model.khdr else heatmap,
@@ -114,7 +115,7 @@ def encode(batch: Batch, frame: Frame, model: Model, stride: int) -> Targets:
         seg_B1HW=(covered_BHW > 0).float(),
         member_NHW=(mask_NHW > 0) & alone_B1HW[people.owner_N, 0],
         valid_heatmap_B1HW=~crowd & (~unlabelled | disk_BKHW.any(1, keepdim=True)),
-        valid_seg_B1HW=~crowd,
+        valid_seg_B1HW=known_B1HW,
         valid_embed_B1HW=alone_B1HW,
         joint_NK3=people.joint_NK3.float(),
         owner_N=people.owner_N,
@@ -137,6 +138,19 @@ def _masks(batch: Batch, stride: int, size_hw: tuple[int, int]) -> Tensor:
         return torch.zeros(batch.people.n, *size_hw, dtype=torch.uint8, device=batch.image_B3HW.device)
     own = 1 if mask_NHW.shape[-1] == batch.input_wh[0] else REGION_STRIDE
     return _at_stride(mask_NHW[:, None], own, stride, size_hw)[:, 0]
+
+
+def _unmasked(batch: Batch, mask_NHW: Tensor, stride: int, size_hw: tuple[int, int]) -> Tensor:
+    """Cells in boxes of people who have no mask, (B, 1, H, W) bool: who knows which of them they cover."""
+    people, b = batch.people, batch.b
+    found = torch.zeros(b, 1, *size_hw, device=mask_NHW.device)
+    if people.mask_NHW is None:
+        return found > 0
+    lacking = (people.mask_NHW.flatten(1).amax(1) == 0).nonzero()[:, 0]
+    x1, y1, x2, y2 = people.box_N4[lacking, :, None, None].unbind(1)
+    x_HW, y_HW = pixels(size_hw, stride, mask_NHW.device)
+    inside = (x_HW >= x1) & (x_HW <= x2) & (y_HW >= y1) & (y_HW <= y2)
+    return found.index_add(0, people.owner_N[lacking], inside[:, None].float()) > 0
 
 
 def _at_stride(mask_N1HW: Tensor, own: int, stride: int, size_hw: tuple[int, int]) -> Tensor:
