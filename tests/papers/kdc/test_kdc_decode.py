@@ -176,6 +176,17 @@ def test_table_7_and_figure_7_decode(settings):
     assert max(best) < 6
 
 
+@pytest.mark.parametrize("khdr", [True, False])
+def test_without_keycentroids_improbable_pixels_make_no_peaks(khdr):
+    """A background of p = 0.03 is above tau, but below the voting threshold."""
+    module = headless("model.use_kc=false", f"model.khdr={khdr}")
+    maps = module.oracle(batch_of([]), 8)
+    noise = torch.randn(maps.outputs.heatmap_BKHW.shape, generator=torch.Generator().manual_seed(0))
+    outputs = maps.outputs._replace(heatmap_BKHW=-3.5 + 0.1 * noise)
+    assert outputs.heatmap_BKHW.sigmoid().max() < 0.05
+    assert module.decode(maps._replace(outputs=outputs))[0].n == 0
+
+
 def test_grouping_by_embedding():
     """Peaks whose embeddings agree are one person; a missing joint has confidence 0."""
     people = [person(10, 60, 300), person(250, 50, 300, "nose")]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from repose.ops.disks import disk_mean
 from repose.ops.grids import resample, unmirror
@@ -116,14 +117,14 @@ def score_map(maps: Maps, image: int, frame: Frame, model: Model, cfg: Decode) -
     """Maps (K, H, W) whose peaks are keypoints (KDC §3.2: heatmap and KeyCentroid aggregated).
 
     With KeyCentroids: votes of the disk's pixels per disk area. Without: the heatmap, smoothed by the disk if its
-    targets were disks.
+    targets were disks. Pixels below `vote_threshold` count in neither.
     """
     if model.use_kc:
         logit_KHW = maps.outputs.heatmap_BKHW[image].float()
         offset_K2HW = maps.outputs.keycentroid_BJHW[image].float().unflatten(0, (-1, 2)) * frame.radius
         disks = 1 / (math.pi * frame.radius**2)
         return hough_votes(logit_KHW, offset_K2HW, maps.stride, maps.input_hw, cfg.vote_threshold, disks)
-    p_KHW = _dense(maps, maps.outputs.heatmap_BKHW, image).sigmoid()
+    p_KHW = F.threshold(_dense(maps, maps.outputs.heatmap_BKHW, image).sigmoid(), cfg.vote_threshold, 0.0)
     return disk_mean(p_KHW, frame.radius) if model.khdr else p_KHW
 
 
