@@ -32,7 +32,7 @@ class Person:
         box_4: its box there.
         box_score: what the detector thought of it when it last saw it.
         missing: frames since then.
-        filter: of its keypoints.
+        row: of the filter's memory.
     """
 
     number: int
@@ -40,7 +40,7 @@ class Person:
     box_4: Array
     box_score: float
     missing: int
-    filter: OneEuro
+    row: int
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Tracker:
         self.smooth = smooth
         self.sigmas = sigmas
         self.people: list[Person] = []
+        self._filter = OneEuro(smooth, len(sigmas))
         self._next = 1
         self._lost = False
 
@@ -131,22 +132,24 @@ class Tracker:
         owner_M = self._match(joint_MK3, box_M4)
         for person in self.people:
             person.missing += 1
-        numbers = np.zeros(len(kept), np.int64)
-        smooth_MK3 = joint_MK3.astype(np.float64)
-        for m, owner in enumerate(owner_M.tolist()):
-            person = self.people[owner] if owner >= 0 else self._new()
+        who = [self.people[owner] if owner >= 0 else self._new() for owner in owner_M.tolist()]
+        for m, person in enumerate(who):
             person.joint_K3, person.box_4, person.missing = joint_MK3[m], box_M4[m], 0
             person.box_score = float(box_score_M[m])
-            seen_K = joint_MK3[m, :, 2] >= self.track.keypoint_score
-            smooth_MK3[m, :, :2] = person.filter(joint_MK3[m, :, :2], second, seen_K, frame_s)
-            numbers[m] = person.number
+        seen_MK = joint_MK3[..., 2] >= self.track.keypoint_score
+        row_M = np.array([person.row for person in who], np.int64)
+        smooth_MK3 = joint_MK3.astype(np.float64)
+        smooth_MK3[..., :2] = self._filter(row_M, joint_MK3[..., :2], second, seen_MK, frame_s)
         self._lost = any(p.missing == 1 for p in self.people)
+        for person in self.people:
+            if person.missing > self.track.max_missing:
+                self._filter.forget(person.row)
         self.people = [p for p in self.people if p.missing <= self.track.max_missing]
-        return Followed(kept, numbers, smooth_MK3)
+        return Followed(kept, np.array([person.number for person in who], np.int64), smooth_MK3)
 
     def _new(self) -> Person:
         k = len(self.sigmas)
-        person = Person(self._next, np.zeros((k, 3)), np.zeros(4), 1.0, 0, OneEuro(self.smooth, k))
+        person = Person(self._next, np.zeros((k, 3)), np.zeros(4), 1.0, 0, self._filter.new())
         self.people.append(person)
         self._next += 1
         return person
@@ -174,6 +177,8 @@ class Tracker:
         ).numpy()
         for m, t in greedy_pairs(oks_MT, self.track.match_oks):
             owner_M[m] = t
+        if (owner_M >= 0).all():
+            return owner_M
         iou_MT = box_iou(torch.from_numpy(box_M4), torch.from_numpy(last_T4)).numpy()
         iou_MT[owner_M >= 0] = iou_MT[:, owner_M[owner_M >= 0]] = -1.0
         for m, t in greedy_pairs(iou_MT, self.track.match_iou):
