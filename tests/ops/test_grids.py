@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from repose.ops.grids import grid_size, resample, unmirror
+from repose.ops.grids import fitted_logits, grid_size, nearest_cells, resample, unmirror
 
 
 def ramp(h, w, stride):
@@ -41,3 +41,18 @@ def test_unmirror_of_another_width():
     """Width 30, stride 8: cells at 0, 8, 16, 24; the mirrored image's cell j shows pixel 29 - 8 j."""
     mirrored = (29 - 8 * torch.arange(4.0))[None, None, None]
     assert unmirror(mirrored, 8, 30)[0, 0, 0].tolist() == [5, 8, 16, 24]  # pixel 0 is beyond the mirrored map's cells
+
+
+def test_fitted_logits_give_the_outline_back():
+    """A slanted edge to a fraction of a pixel, which logits of the covered share at the cells alone would round off."""
+    t = torch.arange(161)
+    inside = (0.4 * t[:, None] + t < 100).float()[None, None]
+    found = resample(fitted_logits(inside, 16), 16, 1, (161, 161)) > 0
+    assert ((found != (inside > 0)).sum() / 161).item() < 0.3
+    assert torch.equal(fitted_logits(inside, 1) > 0, inside > 0)
+
+
+def test_nearest_cells_of_coarser_and_finer_grids():
+    mask = torch.arange(5)[None, None, None].expand(1, 1, 5, 5)
+    assert nearest_cells(mask, 4, 8, (3, 3))[0, 0, 0].tolist() == [0, 2, 4]
+    assert nearest_cells(mask, 4, 1, (17, 17))[0, 0, 0].tolist() == [0] * 3 + [1] * 3 + [2] * 5 + [3] * 3 + [4] * 3

@@ -5,8 +5,12 @@ Shapes: B images, C channels, H W cells.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+_STEPS, _RATE, _START = 20, 1.0, 4.0
+"""Of `fitted_logits`: steps of Adam, their size, and the logits that it starts from (+-4)."""
 
 
 def grid_size(input_hw: tuple[int, int], stride: int) -> tuple[int, int]:
@@ -42,6 +46,20 @@ def resample(map_BCHW: Tensor, stride: int, to_stride: int, input_hw: tuple[int,
     return F.pad(fine, (0, right, 0, below), mode="replicate") if below or right else fine
 
 
+def nearest_cells(map_BCHW: Tensor, stride: int, to_stride: int, size_hw: tuple[int, int]) -> Tensor:
+    """A mask at another stride: the cells that both grids have, or the nearest cell where the new grid is finer.
+
+    Args:
+        map_BCHW: map at `stride`, of any type.
+        stride: input pixels per cell.
+        to_stride: wanted.
+        size_hw: cells wanted.
+    """
+    device, (height, width) = map_BCHW.device, map_BCHW.shape[-2:]
+    y, x = (torch.round(torch.arange(s, device=device) * (to_stride / stride)).long() for s in size_hw)
+    return map_BCHW[..., y.clamp(max=height - 1), :][..., x.clamp(max=width - 1)]
+
+
 def unmirror(map_BCHW: Tensor, stride: int, width: int) -> Tensor:
     """The map of a plainly mirrored image (x to width - 1 - x), mirrored back onto the cells of the image itself.
 
@@ -60,3 +78,28 @@ def unmirror(map_BCHW: Tensor, stride: int, width: int) -> Tensor:
         return flipped
     padded = F.pad(flipped, (1, 0, 0, 0), mode="replicate")  # -1 < shift < 0
     return padded[..., :-1] * -shift + padded[..., 1:] * (1 + shift)
+
+
+def fitted_logits(mask_B1HW: Tensor, stride: int) -> Tensor:
+    """Logits of a coarser grid whose interpolation has the smallest cross-entropy with masks.
+
+    Args:
+        mask_B1HW: 0 and 1.
+        stride: cells of the masks per cell of the logits.
+
+    Returns:
+        (B, 1, ceil(H / stride), ceil(W / stride)).
+    """
+    hw = (mask_B1HW.shape[-2], mask_B1HW.shape[-1])
+    rows, columns = grid_size(hw, stride)
+    reach = stride // 2
+    covered = F.avg_pool2d(F.pad(mask_B1HW, (reach,) * 4, mode="replicate"), 2 * reach + 1, stride)
+    with torch.enable_grad():
+        logit = (_START * (2 * covered[..., :rows, :columns] - 1)).requires_grad_()
+        optimiser = torch.optim.Adam([logit], lr=_RATE)
+        for _ in range(_STEPS):
+            loss = F.binary_cross_entropy_with_logits(resample(logit, stride, 1, hw), mask_B1HW)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return logit.detach()

@@ -13,8 +13,7 @@ from repose.data.datamodule import PoseDataModule
 from repose.engine.module import to_photograph
 from repose.metrics.keypoint_ap import KeypointAP
 from repose.metrics.mask_ap import MaskAP
-from repose.ops.grids import resample
-from repose.papers.kdc.oracle import fitted_logits
+from repose.ops.grids import fitted_logits, resample
 from repose.types import Batch, Poses
 
 data = pytest.mark.data
@@ -57,15 +56,6 @@ def oracle(coco_lite: Path, monkeypatch, stride: int, images: int | None, *setti
     found |= {f"mask bound {p}": metric.compute()["mask_AP"] for p, metric in bound.items()}
     print(f"stride {stride} {' '.join(settings)}:", {k: round(v, 3) for k, v in found.items()})
     return found
-
-
-def test_fitted_logits_give_the_outline_back():
-    """A slanted edge to a fraction of a pixel, which logits of the covered share at the cells alone would round off."""
-    t = torch.arange(161)
-    inside = (0.4 * t[:, None] + t < 100).float()[None, None]
-    found = resample(fitted_logits(inside, 16), 16, 1, (161, 161)) > 0
-    assert ((found != (inside > 0)).sum() / 161).item() < 0.3
-    assert torch.equal(fitted_logits(inside, 1) > 0, inside > 0)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from repose.ops.grids import grid_size, resample
+from repose.ops.grids import fitted_logits
 from repose.papers.kdc.config import Model
 from repose.papers.kdc.frame import Frame
 from repose.papers.kdc.model import SIGMA, Outputs
@@ -22,8 +22,6 @@ _SURE = 10.0
 """Logit of a certain pixel."""
 _RINGS = 3
 """[cells] that embeddings go on beyond their masks."""
-_STEPS, _RATE, _START = 20, 1.0, 4.0
-"""Of the fit of the masks' logits: steps of Adam, their size, and the logits that it starts from (+-4)."""
 
 
 def perfect(batch: Batch, targets: Targets, frame: Frame, model: Model) -> Outputs:
@@ -86,28 +84,3 @@ def _mask_logits(batch: Batch, targets: Targets) -> Tensor:
     union_B1HW = torch.zeros(batch.b, 1, *mask_NHW.shape[1:], device=mask_NHW.device)
     union_B1HW = union_B1HW.index_add(0, batch.people.owner_N, mask_NHW[:, None].float()).clamp(max=1)
     return fitted_logits(union_B1HW, targets.stride // own)
-
-
-def fitted_logits(mask_B1HW: Tensor, stride: int) -> Tensor:
-    """Logits of a coarser grid whose interpolation has the smallest cross-entropy with masks.
-
-    Args:
-        mask_B1HW: 0 and 1.
-        stride: cells of the masks per cell of the logits.
-
-    Returns:
-        (B, 1, ceil(H / stride), ceil(W / stride)).
-    """
-    hw = (mask_B1HW.shape[-2], mask_B1HW.shape[-1])
-    rows, columns = grid_size(hw, stride)
-    reach = stride // 2
-    covered = F.avg_pool2d(F.pad(mask_B1HW, (reach,) * 4, mode="replicate"), 2 * reach + 1, stride)
-    with torch.enable_grad():
-        logit = (_START * (2 * covered[..., :rows, :columns] - 1)).requires_grad_()
-        optimiser = torch.optim.Adam([logit], lr=_RATE)
-        for _ in range(_STEPS):
-            loss = F.binary_cross_entropy_with_logits(resample(logit, stride, 1, hw), mask_B1HW)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-    return logit.detach()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from repose.ops.disks import gather_people, nearest_keypoint, pad_people
-from repose.ops.grids import grid_size, resample
+from repose.ops.grids import grid_size, nearest_cells, resample
 from repose.papers.kdc.config import Model
 from repose.papers.kdc.frame import Frame
 from repose.types import Batch
@@ -129,7 +129,7 @@ def _region(region_B1HW: Tensor | None, b: int, stride: int, size_hw: tuple[int,
     """A region mask on the grid; finer grids take the cell that a pixel lies in the middle of."""
     if region_B1HW is None:
         return torch.zeros(b, 1, *size_hw, dtype=torch.bool, device=device)
-    return _at_stride(region_B1HW, REGION_STRIDE, stride, size_hw) > 0
+    return nearest_cells(region_B1HW, REGION_STRIDE, stride, size_hw) > 0
 
 
 def _masks(batch: Batch, stride: int, size_hw: tuple[int, int]) -> Tensor:
@@ -137,7 +137,7 @@ def _masks(batch: Batch, stride: int, size_hw: tuple[int, int]) -> Tensor:
     if mask_NHW is None:
         return torch.zeros(batch.people.n, *size_hw, dtype=torch.uint8, device=batch.image_B3HW.device)
     own = 1 if mask_NHW.shape[-1] == batch.input_wh[0] else REGION_STRIDE
-    return _at_stride(mask_NHW[:, None], own, stride, size_hw)[:, 0]
+    return nearest_cells(mask_NHW[:, None], own, stride, size_hw)[:, 0]
 
 
 def _unmasked(batch: Batch, mask_NHW: Tensor, stride: int, size_hw: tuple[int, int]) -> Tensor:
@@ -151,14 +151,6 @@ def _unmasked(batch: Batch, mask_NHW: Tensor, stride: int, size_hw: tuple[int, i
     x_HW, y_HW = pixels(size_hw, stride, mask_NHW.device)
     inside = (x_HW >= x1) & (x_HW <= x2) & (y_HW >= y1) & (y_HW <= y2)
     return found.index_add(0, people.owner_N[lacking], inside[:, None].float()) > 0
-
-
-def _at_stride(mask_N1HW: Tensor, own: int, stride: int, size_hw: tuple[int, int]) -> Tensor:
-    """Cells that both grids have, or the nearest cell where the grid is finer."""
-    device = mask_N1HW.device
-    y, x = (torch.round(torch.arange(s, device=device) * (stride / own)).long() for s in size_hw)
-    y, x = y.clamp(max=mask_N1HW.shape[-2] - 1), x.clamp(max=mask_N1HW.shape[-1] - 1)
-    return mask_N1HW[..., y, :][..., x]
 
 
 def on_grid(map_BCHW: Tensor, stride: int, targets: Targets) -> Tensor:
