@@ -89,7 +89,7 @@ def read(path: Path) -> dict[str, Any]:
             f"{path}: not a checkpoint of tensors and plain values (it is damaged or holds Python objects); "
             "if it is trusted, save its state_dict alone with torch.save"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the unpickler fails in as many ways as files can be damaged
         raise UserError(f"{path}: damaged checkpoint ({first_line(error)})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: holds a {type(value).__name__}, not a checkpoint")
