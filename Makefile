@@ -47,7 +47,8 @@ endif
 REPOSE = $(PY) -m repose
 # One process per core, a gigabyte each; a file's tests stay together, because they share what they trained.
 PARALLEL = -n auto --maxprocesses 8 --dist loadfile
-RUN = $(strip --run scale=$(SCALE) $(if $(DATA),data=$(DATA)) $(ARGS))
+AT = $(strip scale=$(SCALE) $(if $(DATA),data=$(DATA)) $(ARGS))
+RUN = --run $(AT)
 
 # A lock entry is its first line and the indented hash lines below it; an entry is kept or dropped whole.
 LOCK_WITHOUT_TORCH = awk '/^[A-Za-z0-9]/ { name = $$1; sub(/[=;\[].*/, "", name); \
@@ -62,17 +63,14 @@ reproduce-table-%: $(STAMP) ## train what is missing, then print a table of PAPE
 reproduce-figure-%: $(STAMP) ## the same for a figure with numbers
 	@$(REPOSE) table $(PAPER)/fig-$* $(RUN)
 
-reproduce: $(STAMP) ## the headline table of every paper
-	@$(REPOSE) table drpnet/3 $(RUN)
-	@$(REPOSE) table pinet/1a $(RUN)
+reproduce: $(STAMP) ## the headline table of every paper, then one HTML page; stop it, and it goes on next time
+	@$(REPOSE) reproduce $(AT)
 
-reproduce-all: $(STAMP) ## every table and figure of every paper
-	@failed=; for f in experiments/*/tables/*.yaml; do \
-		paper=$${f#experiments/}; paper=$${paper%%/*}; name=$$(basename "$$f" .yaml); \
-		case $$name in table-*) name=$${name#table-};; figure-*) name=fig-$${name#figure-};; esac; \
-		$(REPOSE) table "$$paper/$$name" $(RUN) || failed="$$failed $$paper/$$name"; \
-	done; \
-	if [ -n "$$failed" ]; then echo "not reproduced:$$failed"; exit 1; fi
+reproduce-all: $(STAMP) ## every table and figure of every paper, likewise
+	@$(REPOSE) reproduce --all $(AT)
+
+report: $(STAMP) ## every table as one HTML page, from the runs that exist
+	@$(REPOSE) report $(AT)
 
 table-%: $(STAMP) ## print a table from the runs that exist, train nothing
 	@$(REPOSE) table $(PAPER)/$* $(ARGS)
@@ -190,4 +188,4 @@ help: ## this list
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z%-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' Makefile
 
-.PHONY: reproduce reproduce-all figures data demo setup doctor lock lock-without-torch check format test test-all clean distclean help
+.PHONY: reproduce reproduce-all report figures data demo setup doctor lock lock-without-torch check format test test-all clean distclean help

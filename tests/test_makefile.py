@@ -23,6 +23,7 @@ TARGETS = [
     "test-all",
     "reproduce",
     "reproduce-all",
+    "report",
     "reproduce-table-%",
     "reproduce-figure-%",
     "table-%",
@@ -123,7 +124,10 @@ def test_help_is_the_default_and_lists_every_target(clone: Clone) -> None:
             "table pinet/1a --run scale=lite data=coco-lite seeds=3",
         ),
         (["reproduce-figure-8", "PAPER=kdc"], "table kdc/fig-8 --run scale=mini"),
-        (["reproduce"], "table pinet/1a --run scale=mini"),
+        (["reproduce"], "reproduce scale=mini"),
+        (["reproduce", "SCALE=smoke", "ARGS=seeds=2 --publish"], "reproduce scale=smoke seeds=2 --publish"),
+        (["reproduce-all", "DATA=coco-lite", "SCALE=lite"], "reproduce --all scale=lite data=coco-lite"),
+        (["report"], "report scale=mini"),
         (["table-2"], "table drpnet/2"),
         (["sweep-drpnet-sigma"], "sweep sweeps/drpnet-sigma.yaml"),
         (["data"], "data synthesize"),
@@ -141,16 +145,6 @@ def test_targets_are_repose_commands(clone: Clone, args: list[str], command: str
 def test_shell_variables_do_not_choose_the_table(clone: Clone) -> None:
     out = clone.make("-n", "reproduce-table-3", DATA="/scratch", PAPER="x").stdout
     assert "table drpnet/3 --run scale=mini\n" in out
-
-
-def test_reproduce_all_runs_every_table_file(clone: Clone) -> None:
-    for name in ("drpnet/tables/table-3", "drpnet/tables/ablation-sigma", "kdc/tables/figure-8"):
-        file = clone.folder / "experiments" / f"{name}.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.touch()
-    assert clone.make("reproduce-all").returncode == 0
-    ran = [line.split()[4] for line in clone.calls() if line.startswith("ran -m repose")]
-    assert sorted(ran) == ["drpnet/3", "drpnet/ablation-sigma", "kdc/fig-8"]
 
 
 def test_first_command_sets_up_and_the_second_does_not(clone: Clone) -> None:
