@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+pytest.register_assert_rewrite("repose.testing.contract")  # its asserts say what they compared
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -121,6 +121,18 @@ def _diff(words: list[str], flags: argparse.Namespace) -> int:
     return diff.diff(words, as_json=flags.json, out=flags.out)
 
 
+def _new(words: list[str], flags: argparse.Namespace) -> int:
+    from repose.commands import new
+
+    return new.new(words, source=getattr(flags, "from"), package=flags.package)
+
+
+def _compare(words: list[str], flags: argparse.Namespace) -> int:
+    from repose.commands import compare
+
+    return compare.compare(words, images=flags.images, as_json=flags.json, out=flags.out)
+
+
 def _weights(words: list[str], flags: argparse.Namespace) -> int:
     from repose.commands import weights
 
@@ -188,7 +200,7 @@ VERBS: dict[str, Verb] = {
     ),
     "reproduce": Verb(
         "[scale=mini data=synthetic seeds=1 key=value ...]",
-        "every paper's headline table: run what is missing, then README block and HTML page; may be stopped and repeated",
+        "the papers' headline tables: run what is missing, then README block and HTML page; stop and repeat it at will",
         {
             "--all": "every table and figure, not the headline tables alone",
             "--plan": "print what would run and how long it takes, run nothing",
@@ -202,7 +214,11 @@ VERBS: dict[str, Verb] = {
     "report": Verb(
         "[PAPER|PAPER/TABLE ...] [scale=mini data=synthetic seeds=1 key=value ...]",
         "every table as one HTML page that opens from disk: values, costs, plots, joints, curves, pictures, provenance",
-        {"--out": "=FILE of the page; without it runs/report.html"},
+        {
+            "--out": "=FILE of the page; without it runs/report.html",
+            "--picture": "=FILE draw one image through the headline networks, for the page and as a file",
+            "--image": "=ID which image, of the validation set; without it one with many people",
+        },
         _report,
     ),
     "sweep": Verb(
@@ -228,6 +244,18 @@ VERBS: dict[str, Verb] = {
         {**_JSON, **_OUT},
         _diff,
     ),
+    "compare": Verb(
+        "EXPERIMENT|RUN|CHECKPOINT ... --images FILES [data=NAME scale=S runs=FOLDER]",
+        "the same photographs through several trained networks, side by side",
+        {**_JSON, **_OUT, "--images": "=WHAT photographs, a folder, a 'glob*' or image ids (785,1296) of the data set"},
+        _compare,
+    ),
+    "new": Verb(
+        "NAME --from PAPER|EXPERIMENT [class=Name]",
+        "a method of your own that starts as a copy of another: code, experiments, tests",
+        {"--from": "=PAPER what it starts from", "--package": "=FOLDER make an installable package of its own there"},
+        _new,
+    ),
     "show": Verb(
         "EXPERIMENT [key=value ...]", "every setting with value, unit, origin and paper section", _JSON, _show
     ),
@@ -246,8 +274,9 @@ VERBS: dict[str, Verb] = {
     "bench": Verb(
         "data [EXPERIMENT] | decode EXPERIMENT [people=30] | train EXPERIMENT|table=NAME [batch=64 steps=20 warm=5] | "
         "inference EXPERIMENT|table=NAME [images=100 warm=50 fixed=true] | latency EXPERIMENT|table=NAME "
-        "[runs=200 warm=20 runtimes=torch,onnx,onnx-int8 detector=NAME], and key=value ...",
-        "speed of the data pipeline, from maps to people, of training steps (and memory), of inference, in torch and ONNX",
+        "[runs=200 warm=20 runtimes=torch,onnx,onnx-int8 detector=NAME] | "
+        "video [VIDEO] checkpoint=FILE [intervals=[1,2,5,10] frames=100], and key=value ...",
+        "speed of the data pipeline, from maps to people, of training steps, of inference in torch and ONNX, of video",
         _JSON,
         _bench,
     ),

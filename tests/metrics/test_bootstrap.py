@@ -9,8 +9,17 @@ import pytest
 
 from repose.errors import UserError
 from repose.metrics import mask_ap
-from repose.metrics.bootstrap import average_precision, interval, interval_of, match, match_masks, paired, paired_of
-from repose.metrics.keypoint_ap import score
+from repose.metrics.bootstrap import (
+    average_precision,
+    interval,
+    interval_of,
+    match,
+    match_masks,
+    paired,
+    paired_means,
+    paired_of,
+)
+from repose.metrics.keypoint_ap import NAMES, score
 from repose.skeleton import Skeleton
 
 TWO = Skeleton("two", ("a", "b"), (("a", "b"),), (("a", "b"),), (0.1, 0.1))
@@ -67,6 +76,30 @@ def test_once_each_is_pycocotools(seed):
     ap = average_precision(matches, np.ones(20, dtype=np.int64))
     assert 0.05 < ap < 0.9
     assert ap == pytest.approx(score(results, truth, TWO)["AP"], abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", NAMES)
+def test_every_number_of_coco_has_a_paired_difference(metric):
+    good, truth = case(30, 3, spread=4.0)
+    truth["annotations"] = [{**a, "area": 2000.0 if a["id"] % 2 else 12000.0} for a in truth["annotations"]]
+    bad = [{**r, "keypoints": [c + 12 * (i % 3 == 0) for i, c in enumerate(r["keypoints"])]} for r in good]
+    found = paired(good, bad, truth, TWO, n=60, metric=metric)
+    assert found.difference == pytest.approx(score(good, truth, TWO)[metric] - score(bad, truth, TWO)[metric], abs=1e-9)
+    assert found.low < found.difference < found.high and found.difference > 0
+    low, high = interval(good, truth, TWO, n=60, metric=metric)
+    assert low <= score(good, truth, TWO)[metric] <= high
+
+
+def test_differences_of_means_resample_images_not_members():
+    rng = np.random.default_rng(0)
+    count = rng.integers(0, 5, 30).astype(float)
+    a, b = count * rng.uniform(0.5, 1, 30), count * rng.uniform(0.2, 0.7, 30)
+    found = paired_means(a, b, count, n=200)
+    assert found.difference == pytest.approx((a.sum() - b.sum()) / count.sum())
+    assert 0 < found.low < found.difference < found.high and found.p == pytest.approx(2 / 201)
+    one = paired_means(np.array([3.0, 0.0]), np.array([0.0, 0.0]), np.array([3.0, 1.0]), n=400)
+    assert (one.low, one.high) == (0.0, 1.0)  # a resample of two images holds both, or one of them twice
+    assert all(map(math.isnan, paired_means(np.zeros(3), np.zeros(3), np.zeros(3), n=9)))
 
 
 def test_weights_are_repeated_images():
@@ -149,8 +182,8 @@ def test_other_metrics_and_subsets():
     assert better == paired(mine, [r for r in bad if r["image_id"] in hard], alone, TWO, n=100)
     assert better != paired(results, bad, truth, TWO, n=100)
     assert all(map(math.isnan, paired(results, bad, truth, TWO, n=9, metric="AP_M", subsets=subsets)))
-    with pytest.raises(UserError, match="no interval is computed for AR; there are: AP, AP50, AP75, AP_E, AP_H, AP_M"):
-        interval(results, truth, TWO, metric="AR", subsets=subsets)
+    with pytest.raises(UserError, match=r"no interval is computed for PCKh; there are: AP, AP50, .*, AR_L, AP_E, AP_H"):
+        interval(results, truth, TWO, metric="PCKh", subsets=subsets)
 
 
 def test_masks():

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repose.config import experiments_root
+from repose.config import experiments_file
 from repose.engine.start import start_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -51,9 +51,8 @@ def code_fingerprint(paper: str, init: str | None = None, scale: str = "") -> di
                 todo.append(path)
     named = {_label(path): path for path in files}
     if init and (first := start_file(init)):
-        own_scale = experiments_root() / paper / "scales" / f"{scale}-start.yaml"
-        for path in (first, own_scale):
-            if path.is_file():
+        for path in (first, experiments_file(paper, "scales", f"{scale}-start.yaml")):
+            if path:
                 named[f"experiments/{path.relative_to(path.parents[1])}"] = path
     return {
         label: hashlib.sha256(path.read_bytes()).hexdigest()[:12]
@@ -158,10 +157,11 @@ def hardware() -> str:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return ", ".join(f"{names.count(n)} x {n}" for n in dict.fromkeys(names))
-    return f"CPU: {_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    return f"CPU: {processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(errors="replace").splitlines():

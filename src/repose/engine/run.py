@@ -8,6 +8,8 @@ import os
 import re
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from repose.config import ExperimentBase, Loaded, dump, identity
 from repose.data.submission import write_zip
 from repose.engine import checkpoint as ckpt
-from repose.engine import provenance, results
+from repose.engine import locks, provenance, results
 from repose.engine.callbacks import Keeper, Progress, Recorder, StepSeed, write_pictures
 from repose.engine.ema import Average
 from repose.engine.evaluation import Evaluator, Scores, score_files
@@ -73,7 +75,7 @@ def train(loaded: Loaded, data: Any = None) -> dict[str, Any]:
     layout = plan(cfg.train)
     resume = _resume_file(cfg, folder)
     init = None if resume else _init_file(loaded)
-    with Signals() as signals:
+    with locks.alone_in(folder) if first_rank() else nullcontext(), Signals() as signals:
         try:
             return _train(loaded, data, folder, layout, resume, init, signals)
         except Stopped:
@@ -323,10 +325,13 @@ def _nan_guard(error: NonFiniteLoss, folder: Path) -> UserError:
     )
 
 
+Deployed = Callable[[PoseModule, Path], PoseModule]
+"""See `test`."""
+
 # --- test ----------------------------------------------------------------------------------------------------------
 
 
-def test(loaded: Loaded, data: Any = None) -> dict[str, Any]:
+def test(loaded: Loaded, data: Any = None, deployed: Deployed | None = None) -> dict[str, Any]:
     """Evaluate a checkpoint, or score a predictions file without a model.
 
     The result goes to <run folder>/tests/<identity>-<checkpoint's name> (beside a predictions file:
@@ -335,6 +340,8 @@ def test(loaded: Loaded, data: Any = None) -> dict[str, Any]:
     Args:
         loaded: the experiment, with `checkpoint` or `predictions` set.
         data: a DataModule in the place of the config's.
+        deployed: for `test.runtime`: from the trained module and a folder to the module that is tested, whose network
+            runs in another way.
 
     Returns:
         the content of result.json, and `dir`.
@@ -357,6 +364,9 @@ def test(loaded: Loaded, data: Any = None) -> dict[str, Any]:
     ckpt.load_weights(module, saved, path)
     run_folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     folder = _test_dir(cfg, run_folder, path.stem)
+    counted = results.cost(module, cfg)
+    if deployed is not None:
+        module = deployed(module, folder)
     evaluator = Evaluator(cfg, cfg.joint_set())
     progress = [Progress()] if cfg.log.progress else []
     trainer = build_trainer(cfg, layout, folder, [evaluator, *progress])
@@ -368,13 +378,14 @@ def test(loaded: Loaded, data: Any = None) -> dict[str, Any]:
     if not first_rank():
         sys.exit(0)
     note = saved[ckpt.KEY]
-    facts = results.facts(loaded, layout, data, int(note["step"]), results.cost(module, cfg))
+    facts = results.facts(loaded, layout, data, int(note["step"]), counted)
     extra = {
         "evaluated": {
             "checkpoint": str(path),
             "step": note["step"],
             "epoch": note["epoch"],
             "weights": note["weights"],
+            "runtime": cfg.test.runtime,
         },
         "hours": (time.monotonic() - begin) / 3600,
     }

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from repose.config import ExperimentBase, Layer, Loaded, experiments_root, find_experiment, load, read_yaml
+from repose.config import ExperimentBase, Layer, Loaded, experiments_file, find_experiment, load, read_yaml
 from repose.engine.rundir import run_dir
 from repose.errors import UserError
 
@@ -32,8 +32,8 @@ def start_file(init: str) -> Path | None:
 
 def own_settings(cfg: ExperimentBase) -> list[Path]:
     """What a start does otherwise than the runs that go on from it: `<paper>/scales/<scale>-start.yaml`, if any."""
-    path = experiments_root() / cfg.paper / "scales" / f"{cfg.scale}-start.yaml"
-    return [path] if path.is_file() else []
+    path = experiments_file(cfg.paper, "scales", f"{cfg.scale}-start.yaml")
+    return [path] if path else []
 
 
 def start_of(loaded: Loaded) -> Loaded | None:

@@ -11,7 +11,7 @@ Shapes: I images, D predictions (best score first), T OKS (or mask IoU) threshol
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 
 from repose.errors import UserError
 from repose.metrics import mask_ap
-from repose.metrics.keypoint_ap import evaluate
+from repose.metrics.keypoint_ap import NAMES, evaluate
 from repose.metrics.subsets import Subsets, restrict
 from repose.skeleton import Skeleton
 
 _Results = Sequence[Mapping[str, Any]]
 _THRESHOLD: Final[dict[str, float | None]] = {"AP": None, "AP50": 0.5, "AP75": 0.75}
 """Metrics of all images, and the one OKS (or IoU) they are read at."""
+_SIZE: Final[dict[str, int]] = {"AP_M": 1, "AP_L": 2, "AR_M": 1, "AR_L": 2}
+"""Metrics of people of one size, and pycocotools' number of the size."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,14 @@ def match(
     metric: str = "AP",
     subsets: Subsets | None = None,
 ) -> Matches:
-    """Match predictions to people once, as pycocotools does, for people of all sizes.
+    """Match predictions to people once, as pycocotools does.
 
     Args:
         results: COCO keypoint results.
         ground_truth: COCO-format dict of the evaluated images.
         skeleton: joints of both.
         max_people: predictions per image that count.
-        metric: AP, AP50, AP75, or one of `subsets`.
+        metric: one of COCO's ten numbers, or one of `subsets`.
         subsets: name of an AP -> its images (`metrics.subsets`); only they are matched and resampled for that name.
 
     Raises:
@@ -80,11 +82,11 @@ def match(
     """
     if subsets and metric in subsets:
         results, ground_truth = restrict(results, ground_truth, subsets[metric])
-    elif metric not in _THRESHOLD:
-        raise UserError(
-            f"no interval is computed for {metric}; there are: {', '.join([*_THRESHOLD, *(subsets or {})])}"
-        )
-    return _matches(evaluate(results, ground_truth, skeleton, max_people), _THRESHOLD.get(metric))
+        return _matches(evaluate(results, ground_truth, skeleton, max_people), None)
+    if metric not in NAMES:
+        raise UserError(f"no interval is computed for {metric}; there are: {', '.join([*NAMES, *(subsets or {})])}")
+    evaluation = evaluate(results, ground_truth, skeleton, max_people)
+    return _matches(evaluation, _THRESHOLD.get(f"AP{metric[2:]}"), _SIZE.get(metric, 0))
 
 
 def match_masks(
@@ -103,12 +105,13 @@ def match_masks(
     return _matches(evaluation, _THRESHOLD[metric.removeprefix("mask_")])
 
 
-def _matches(evaluation: Any, threshold: float | None) -> Matches:
+def _matches(evaluation: Any, threshold: float | None, size: int = 0) -> Matches:
     rows = np.ones(len(evaluation.params.iouThrs), dtype=bool)
     if threshold is not None:
         rows = np.isclose(evaluation.params.iouThrs, threshold)
-    # One category and area class 0 (all sizes): the first I entries; None for images without people and predictions.
-    images: list[dict[str, Any] | None] = evaluation.evalImgs[: len(evaluation.params.imgIds)]
+    # One category; each size class (0 = all) has I entries; None for images without people and predictions.
+    evaluated = len(evaluation.params.imgIds)
+    images: list[dict[str, Any] | None] = evaluation.evalImgs[size * evaluated : (size + 1) * evaluated]
     people_I = np.array([0 if e is None else np.count_nonzero(e["gtIgnore"] == 0) for e in images], dtype=np.int64)
     seen = [(i, e) for i, e in enumerate(images) if e is not None]
     count = [len(e["dtScores"]) for _, e in seen]
@@ -148,6 +151,22 @@ def average_precision(matches: Matches, weight_I: NDArray[np.int64]) -> float:
     return float(total / (len(best_TD) * len(matches.recall_R)))
 
 
+def average_recall(matches: Matches, weight_I: NDArray[np.int64]) -> float:
+    """AR with each image counted `weight_I` times; nan if nobody is left to find."""
+    people = int(matches.people_I @ weight_I)
+    if not people:
+        return math.nan
+    return float((matches.true_TD @ weight_I[matches.image_D].astype(np.float64)).mean() / people)
+
+
+Statistic = Callable[[Matches, NDArray[np.int64]], float]
+"""AP or AR of matches, each image weighed by how often it was drawn."""
+
+
+def _statistic(metric: str) -> Statistic:
+    return average_recall if metric.startswith("AR") else average_precision
+
+
 def interval(
     results: _Results,
     ground_truth: Mapping[str, Any],
@@ -159,7 +178,7 @@ def interval(
     metric: str = "AP",
     subsets: Subsets | None = None,
 ) -> tuple[float, float]:
-    """Percentile confidence interval of AP over images.
+    """Percentile confidence interval of AP (or AR) over images.
 
     Args:
         results: COCO keypoint results.
@@ -169,7 +188,7 @@ def interval(
         seed: of the resamples.
         level: share of resamples inside the interval.
         max_people: predictions per image that count.
-        metric: AP, AP50, AP75, or one of `subsets`.
+        metric: one of COCO's ten numbers, or one of `subsets`.
         subsets: name of an AP -> its images.
 
     Returns:
@@ -178,12 +197,15 @@ def interval(
     Raises:
         UserError: another metric.
     """
-    return interval_of(match(results, ground_truth, skeleton, max_people, metric, subsets), n, seed, level)
+    found = match(results, ground_truth, skeleton, max_people, metric, subsets)
+    return interval_of(found, n, seed, level, _statistic(metric))
 
 
-def interval_of(matches: Matches, n: int = 1000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
+def interval_of(
+    matches: Matches, n: int = 1000, seed: int = 0, level: float = 0.95, statistic: Statistic = average_precision
+) -> tuple[float, float]:
     """`interval` of matches that are made already (of masks, say)."""
-    values = np.array([average_precision(matches, w) for w in _draws(len(matches.people_I), n, seed)])
+    values = np.array([statistic(matches, w) for w in _draws(len(matches.people_I), n, seed)])
     return _percentiles(values, level)
 
 
@@ -201,19 +223,54 @@ def paired(
 ) -> Paired:
     """Difference of two methods' AP on the same images, both resampled alike.
 
-    Args: see `interval`; a positive difference says that a is better.
+    Args: see `interval`, with any of COCO's ten numbers; a positive difference says that a is better.
     """
     a = match(results_a, ground_truth, skeleton, max_people, metric, subsets)
     b = match(results_b, ground_truth, skeleton, max_people, metric, subsets)
-    return paired_of(a, b, n, seed, level)
+    return paired_of(a, b, n, seed, level, _statistic(metric))
 
 
-def paired_of(a: Matches, b: Matches, n: int = 1000, seed: int = 0, level: float = 0.95) -> Paired:
+def paired_of(
+    a: Matches,
+    b: Matches,
+    n: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    statistic: Statistic = average_precision,
+) -> Paired:
     """`paired` of matches that are made already, of the same images."""
     once = np.ones(len(a.people_I), dtype=np.int64)
-    difference = average_precision(a, once) - average_precision(b, once)
+    difference = statistic(a, once) - statistic(b, once)
     draws = _draws(len(once), n, seed)
-    values = np.array([average_precision(a, w) - average_precision(b, w) for w in draws])
+    return _tested(difference, np.array([statistic(a, w) - statistic(b, w) for w in draws]), level)
+
+
+def paired_means(
+    sum_a_I: NDArray[np.float64],
+    sum_b_I: NDArray[np.float64],
+    count_I: NDArray[np.float64],
+    n: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Paired:
+    """Difference of two means over the members (people, joints) of the same images, images resampled.
+
+    Args:
+        sum_a_I: sum over an image's members, of a.
+        sum_b_I: the same of b.
+        count_I: members of each image.
+        n: resamples.
+        seed: of the resamples.
+        level: share of resamples inside the interval.
+    """
+    gap_I = sum_a_I - sum_b_I
+    count = float(count_I.sum())
+    values = np.array([(w @ gap_I) / c if (c := float(w @ count_I)) else math.nan for w in _draws(len(gap_I), n, seed)])
+    return _tested(float(gap_I.sum()) / count if count else math.nan, values, level)
+
+
+def _tested(difference: float, values: NDArray[np.float64], level: float) -> Paired:
+    """Interval and p-value from the differences of the resamples."""
     low, high = _percentiles(values, level)
     values = values[np.isfinite(values)]
     if not len(values):

@@ -7,8 +7,8 @@ to that joint, or its mirror, of another person), miss. Shapes: N poses, M peopl
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +23,68 @@ _NEAR: Final = 0.5
 """Keypoint similarity of Ronchi and Perona's classes."""
 _MATCH: Final = 0.1
 """OKS that a pose needs to belong to a person at all (theirs)."""
+
+
+class Matched(NamedTuple):
+    """The people of an image and the poses that are theirs.
+
+    Attributes:
+        image_id: of the image.
+        pose_NK3: poses that count, best score first.
+        score_N: their scores.
+        gt_MK3: labelled people, no crowd.
+        area_M: their OKS areas, pixels^2.
+        oks_NM: similarity of each pose with each person.
+        pairs: (pose, person) that belong together.
+    """
+
+    image_id: int
+    pose_NK3: Tensor
+    score_N: Tensor
+    gt_MK3: Tensor
+    area_M: Tensor
+    oks_NM: Tensor
+    pairs: list[tuple[int, int]]
+
+    def oks_M(self) -> Tensor:
+        """OKS of each person's pose, (M,); 0 for people without one."""
+        found_M = torch.zeros(len(self.area_M), dtype=torch.float64)
+        for n, m in self.pairs:
+            found_M[m] = self.oks_NM[n, m]
+        return found_M
+
+    def similarity_MK(self, sigmas: tuple[float, ...]) -> Tensor:
+        """Similarity of each labelled joint to its person's pose, (M, K); 0 for joints without label or pose."""
+        found_MK = torch.zeros(self.gt_MK3.shape[:2], dtype=torch.float64)
+        for n, m in self.pairs:
+            gt_1K3 = self.gt_MK3[m : m + 1]
+            own_1K = keypoint_similarity(self.pose_NK3[n, :, :2], gt_1K3[..., :2], self.area_M[m : m + 1], sigmas)
+            found_MK[m] = own_1K[0] * (gt_1K3[0, :, 2] > 0)
+        return found_MK
+
+
+def matches(
+    results: Sequence[Mapping[str, Any]], ground_truth: Mapping[str, Any], skeleton: Skeleton, max_people: int = 20
+) -> Iterator[Matched]:
+    """Each image with labelled people: every pose, best score first, takes the free person it is most similar to.
+
+    Args: as in `analyse`.
+    """
+    truth: dict[int, list[Mapping[str, Any]]] = {}
+    for number, bare in enumerate(ground_truth["annotations"], 1):
+        annotation = complete(bare, number, skeleton.k)
+        if annotation["num_keypoints"] and not annotation["iscrowd"]:
+            truth.setdefault(int(annotation["image_id"]), []).append(annotation)
+    poses: dict[int, list[Mapping[str, Any]]] = {}
+    for result in sorted(results, key=lambda r: -float(r["score"])):
+        poses.setdefault(int(result["image_id"]), []).append(result)
+    for image, people in truth.items():
+        found = poses.get(image, [])[:max_people]
+        pose_NK3, gt_MK3 = _joints(found, skeleton.k), _joints(people, skeleton.k)
+        score_N = torch.tensor([float(r["score"]) for r in found], dtype=torch.float64)
+        area_M = torch.tensor([float(p["area"]) for p in people], dtype=torch.float64)
+        oks_NM = oks(pose_NK3[..., :2], gt_MK3, area_M, skeleton.sigmas)
+        yield Matched(image, pose_NK3, score_N, gt_MK3, area_M, oks_NM, _match(oks_NM))
 
 
 def analyse(
@@ -44,33 +106,21 @@ def analyse(
         name -> `n`, `similarity` (mean keypoint similarity, the joint's part of OKS; None where n is 0) and the shares
         of that joint; ready for result.json.
     """
-    truth: dict[int, list[Mapping[str, Any]]] = {}
-    for number, bare in enumerate(ground_truth["annotations"], 1):
-        annotation = complete(bare, number, skeleton.k)
-        if annotation["num_keypoints"] and not annotation["iscrowd"]:
-            truth.setdefault(int(annotation["image_id"]), []).append(annotation)
-    poses: dict[int, list[Mapping[str, Any]]] = {}
-    for result in sorted(results, key=lambda r: -float(r["score"])):
-        poses.setdefault(int(result["image_id"]), []).append(result)
-
     counts_KC = torch.zeros(skeleton.k, len(KINDS), dtype=torch.int64)
     similarity_K = torch.zeros(skeleton.k, dtype=torch.float64)
-    matched = 0
-    for image, people in truth.items():
-        if image not in poses:
-            continue
-        pose_NK3, gt_MK3 = _joints(poses[image][:max_people], skeleton.k), _joints(people, skeleton.k)
-        area_M = torch.tensor([float(p["area"]) for p in people], dtype=torch.float64)
-        for n, m in _match(oks(pose_NK3[..., :2], gt_MK3, area_M, skeleton.sigmas)):
+    people = matched = 0
+    for seen in matches(results, ground_truth, skeleton, max_people):
+        people += len(seen.area_M)
+        for n, m in seen.pairs:
             matched += 1
-            kind_K, similar_K = _classify(pose_NK3[n, :, :2], m, gt_MK3, area_M, skeleton)
-            labelled = gt_MK3[m, :, 2] > 0
+            kind_K, similar_K = _classify(seen.pose_NK3[n, :, :2], m, seen.gt_MK3, seen.area_M, skeleton)
+            labelled = seen.gt_MK3[m, :, 2] > 0
             counts_KC[labelled] += torch.nn.functional.one_hot(kind_K, len(KINDS))[labelled]
             similarity_K[labelled] += similar_K[labelled]
 
     n_K = counts_KC.sum(1)
     return {
-        "people": sum(len(p) for p in truth.values()),
+        "people": people,
         "matched": matched,
         "kinds": _shares(counts_KC.sum(0)),
         "joints": {

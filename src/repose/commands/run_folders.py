@@ -1,0 +1,207 @@
+"""The run folders below `runs/`: found, read, named and judged, for `repose runs`, `diff` and `compare`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from repose import papers
+from repose.config import ExperimentBase, leaves, load_saved, nearest, read_yaml
+from repose.engine import locks, rundir
+from repose.errors import UserError
+from repose.tables.schema import inner
+from repose.tables.state import Changed, judge_run, younger_checkpoint
+
+RUNS = "runs"
+"""Where runs lie unless `log.runs` says otherwise."""
+Word = Literal["done", "stale", "running", "stopped", "failed", "unreadable"]
+_INSIDE = {"checkpoints", "pictures", "wandb"}
+"""Folders of a run that hold no runs."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a run is.
+
+    Attributes:
+        word: done; stale (done, but its code or data changed since); running; stopped (not finished, goes on with
+            `resume=auto`); failed; unreadable (a file of it is damaged).
+        reason: what changed, who runs it, or what is wrong.
+    """
+
+    word: Word
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.word}: {self.reason}" if self.reason else self.word
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run, or a test of one.
+
+    Attributes:
+        path: its folder.
+        name: the folder below `runs/`, as commands take it.
+        result: result.json; {} where there is none.
+        settings: config.yaml as dotted leaves; {} where there is none.
+        raw: config.yaml as it is nested.
+        damage: what could not be read, one line; "" if all could.
+    """
+
+    path: Path
+    name: str
+    result: dict[str, Any] = field(default_factory=dict[str, Any])
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    raw: dict[str, Any] = field(default_factory=dict[str, Any])
+    damage: str = ""
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it is an evaluation of a run's checkpoint or predictions."""
+        return self.path.parent.name == "tests"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Numbers of result.json's `metrics`."""
+        found = inner(self.result, "metrics")
+        return {k: float(v) for k, v in found.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+    @property
+    def data(self) -> str:
+        """Name of the evaluated data set."""
+        return str(inner(self.result, "data").get("name") or self.settings.get("data.name") or "")
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        """How it was evaluated, by name: values of different protocols are never subtracted or ranked."""
+        result = self.result
+        return {
+            "data": self.data,
+            "boxes": str(result.get("box_source")),
+            "flip": "yes" if result.get("flip") else "no",
+            "test scales": ", ".join(f"{s:g}" for s in result.get("test_scales") or [1.0]),
+            "OKS area": str(result.get("oks_area")),
+            "scale": str(result.get("scale")),
+        }
+
+    @property
+    def title(self) -> str:
+        """For people: the title, else the name of the experiment."""
+        return str(self.settings.get("title") or self.result.get("title") or self.settings.get("name") or self.name)
+
+    def config(self) -> ExperimentBase:
+        """The resolved config.
+
+        Raises:
+            UserError: no config.yaml, or one of another schema or of a paper that is not installed.
+        """
+        file = self.path / rundir.CONFIG
+        if not self.raw:
+            raise UserError(self.damage or f"{file}: no such file; the run ended before it began")
+        return load_saved(self.raw, str(file), find_paper=papers.get).cfg
+
+
+def read_run(path: Path, name: str = "") -> RunFolder:
+    """A run folder, whatever state its files are in."""
+    result: dict[str, Any] = {}
+    raw: dict[str, Any] = {}
+    damage: list[str] = []
+    try:
+        result = rundir.read_result(path) or {}
+    except UserError as error:
+        damage.append(str(error))
+    try:
+        raw = read_yaml(path / rundir.CONFIG)[0] if (path / rundir.CONFIG).is_file() else {}
+    except UserError as error:
+        damage.append(str(error))
+    return RunFolder(path, name or str(path), result, dict(leaves(raw)), raw, "; ".join(damage))
+
+
+def find_runs(root: Path) -> list[RunFolder]:
+    """Every run and test below a folder, by name.
+
+    Raises:
+        UserError: there is no such folder, or no run in it.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; runs are made by `repose train EXPERIMENT`, or give runs=FOLDER")
+    found: list[RunFolder] = []
+    for here, folders, files in os.walk(root):
+        folders[:] = sorted(f for f in folders if f not in _INSIDE and not f.startswith("."))
+        if {rundir.RESULT, rundir.CONFIG, "exit.json"} & set(files):
+            path = Path(here)
+            found.append(read_run(path, str(path.relative_to(root))))
+    if not found:
+        raise UserError(f"{root}: no run in it; `repose train EXPERIMENT` makes one")
+    return found
+
+
+def open_run(name: str, root: Path) -> RunFolder:
+    """The run that a folder, a name below `runs/`, a part of it (the identity, say) or `NAME/tests/...` means.
+
+    Raises:
+        UserError: no such run (names the nearest one), or several.
+    """
+    for path in (Path(name), root / name):
+        if path.is_dir():
+            if not (path / rundir.RESULT).is_file() and not (path / rundir.CONFIG).is_file():
+                raise UserError(
+                    f"{path}: no {rundir.CONFIG} or {rundir.RESULT} in it, so it is no run folder; "
+                    "`repose runs` lists them"
+                )
+            return read_run(path, name)
+    if Path(name).is_file():
+        raise UserError(f"{name}: is a file; name the run's folder")
+    every = find_runs(root)
+    fits = [r for r in every if name in r.name and not r.is_test]
+    if len(fits) > 1:
+        exact = [r for r in fits if r.settings.get("name") == name or r.path.name == name]
+        fits = exact if len(exact) == 1 else fits
+    if len(fits) > 1:
+        shown = ", ".join(r.name for r in fits[:4]) + (f" and {len(fits) - 4} more" if len(fits) > 4 else "")
+        raise UserError(f"{name}: means {len(fits)} runs: {shown}; write more of the name")
+    if fits:
+        return fits[0]
+    raise UserError(f"no run {name!r} below {root}; {_nearest_run(name, every)}")
+
+
+def _nearest_run(name: str, every: Sequence[RunFolder]) -> str:
+    words: dict[str, str] = {}
+    for run in every:
+        for word in (run.name, run.path.name, run.path.name.rpartition("-")[2], str(run.settings.get("name") or "")):
+            words.setdefault(word, run.name)
+    hint = nearest(name, words)
+    return f"did you mean {words[hint[0]]!r}?" if hint else "`repose runs` lists them"
+
+
+def standing(run: RunFolder, changed: Changed) -> Standing:
+    """How far a run is.
+
+    Args:
+        run: a run folder.
+        changed: says what changed in code and data since a result (`tables.state.changed_since`).
+    """
+    if held := locks.owner(run.path):
+        return Standing("running", f"by {held}")
+    if run.damage:
+        return Standing("unreadable", run.damage)
+    try:
+        cfg = run.config()
+    except UserError as error:
+        if run.result.get("status") == "failed" or not run.raw:
+            return Standing("failed", str(run.result.get("error") or error))
+        return Standing("unreadable", str(error))
+    found = judge_run(run.path, cfg, changed)
+    if found.status == "measured":
+        if run.is_test and younger_checkpoint(run.path, run.path.parents[1]):
+            return Standing("stale", "its checkpoint was trained again")
+        return Standing("done")
+    if found.status == "failed":
+        return Standing("failed", str(run.result.get("error") or found.reason))
+    if found.status == "stale" and run.result.get("status") == "done":
+        return Standing("stale", found.reason)
+    return Standing("stopped", f"{found.reason} since" if found.status == "stale" else "go on with resume=auto")
