@@ -87,7 +87,8 @@ class Scene:
         joint_P: joint that its own vector names.
         vector_PK2: their vectors.
         label_P: cluster of each, which is the row of its pose.
-        pose_GK3: x, y and the joint's score; 0 = recovered, without a cell of its own.
+        pose_GK3: x, y and the joint's score; 0 = recovered, without a cell of its own. By perfect maps x and y are nan
+            where the annotation has no joint.
         score_G: of them.
         pose_N: which pose is whose; -1 = missed.
         oks_N: OKS of everybody's pose; 0 where missed.
@@ -217,6 +218,10 @@ def _see(run: Run[IDGroupModule], batch: Batch, share: dict[int, float], perfect
     pose = to_photograph(decode(active, module.cfg.decode), batch)[0]
     oks_GN = gallery_run.annotation_oks(pose.joint_NK3[..., :2], annotations, row_N, run.skeleton)
     pose_N = assign(oks_GN)
+    truth_NK3, pose_GK3 = annotations.joint_AK3[row_N], pose.joint_NK3.double().numpy()
+    for n, g in enumerate(pose_N if perfect else ()):
+        if g >= 0:
+            pose_GK3[g, truth_NK3[n, :, 2] == 0, :2] = np.nan
     whose_HW = torch.full(size_hw, -1)
     whose_HW[targets.cell_M2[:, 1], targets.cell_M2[:, 0]] = index_N[targets.person_M]
     step = batch.to_image_B23[0, :, :2].double()
@@ -225,7 +230,7 @@ def _see(run: Run[IDGroupModule], batch: Batch, share: dict[int, float], perfect
         image_id=image_id,
         overlap=share[image_id],
         cell=STRIDE * math.sqrt(abs(float(torch.linalg.det(step)))),
-        truth_NK3=annotations.joint_AK3[row_N],
+        truth_NK3=truth_NK3,
         heat_HW=presence_BHW[0].double().numpy(),
         extent_4=_photograph_points(torch.tensor([[0.0, 0.0], [size_hw[1], size_hw[0]]]), batch).reshape(4),
         true_M2=_photograph_points(targets.cell_M2 + EDGE, batch),
@@ -238,7 +243,7 @@ def _see(run: Run[IDGroupModule], batch: Batch, share: dict[int, float], perfect
         joint_P=joint_types(active.vector_PK2, active.cell_P2).numpy(),
         vector_PK2=_photograph_points(active.vector_PK2, batch),
         label_P=grouping.clusters(active.vector_PK2, module.cfg.decode.distance).numpy(),
-        pose_GK3=pose.joint_NK3.double().numpy(),
+        pose_GK3=pose_GK3,
         score_G=pose.score_N.double().numpy(),
         pose_N=pose_N,
         oks_N=np.where(pose_N >= 0, oks_GN[pose_N, np.arange(len(row_N))], 0.0)
@@ -292,7 +297,7 @@ def summary(seen: Look) -> str:
 
 def presence(seen: Look, count: int = 6) -> Figure:
     """Annotated keypoint cells, presence, and active cells with whose they are; two images a row."""
-    return _rows(seen, overlapping(seen, count), [_keypoint_cells, _presence, _active], 2)
+    return _rows(seen, overlapping(seen, count), [_keypoint_cells, _presence, _active], 2, poses=False)
 
 
 def clusters(seen: Look, count: int = 4) -> Figure:
@@ -331,7 +336,7 @@ def vectors(seen: Look, count: int = 4) -> Figure:
         _pose(mean, scene, np.column_stack([mean_K2, np.full(len(mean_K2), 2.0)]), seen.skeleton, viz.person_colour(n))
         for panel in (marked, said, mean):
             _cut(panel, window_4)
-    _legend(figure, seen.skeleton, "cell and its vector: their ")
+    _legend(figure, "cell and its vector: their ")
     return figure
 
 
@@ -345,20 +350,20 @@ def recovered(seen: Look, count: int = 6) -> Figure:
     if not found:
         panels[0].set_title("nobody with hidden joints was found", fontsize=8, loc="left")
     for i, (scene, n, hidden) in enumerate(found):
-        joint_K3 = scene.pose_GK3[scene.pose_N[n]].copy()
+        joint_K3 = _by_cells(scene.pose_GK3[scene.pose_N[n]])
         mine_P = scene.label_P == scene.pose_N[n]
-        own_K = joint_K3[:, 2] > 0
-        joint_K3[:, 2] = np.where(own_K, 2, 1)
         window_4 = _window(scene, scene.truth_NK3[n])
         marked, voted, pose = panels[3 * i : 3 * i + 3]
         _person(marked, scene, n, seen, f"image {scene.image_id}: {hidden} joints hidden")
         show_image(voted, _dim(scene), f"{int(mine_P.sum())} cells voted")
         _cells(voted, scene, scene.active_P2[mine_P], _joint_colours(seen.skeleton, scene.joint_P[mine_P]))
-        show_image(pose, scene.image_HW3, f"{int((~own_K).sum())} joints recovered, OKS {scene.oks_N[n]:.2f}")
+        show_image(
+            pose, scene.image_HW3, f"{int((joint_K3[:, 2] == 1).sum())} joints recovered, OKS {scene.oks_N[n]:.2f}"
+        )
         _pose(pose, scene, joint_K3, seen.skeleton, viz.person_colour(n))
         for panel in (marked, voted, pose):
             _cut(panel, window_4)
-    _legend(figure, seen.skeleton, "cell: their ")
+    _legend(figure, "cell: their ")
     return figure
 
 
@@ -391,14 +396,14 @@ def near(run: Run[IDGroupModule], seen: Look, pairs: int = 4) -> Figure:
         _poses(pose, scene, seen, text)
         for panel in (truth, pose):
             _cut(panel, window_4)
-    _legend(figure, seen.skeleton)
+    _legend(figure)
     return figure
 
 
 Panel = Callable[[Axes, Scene, Look], None]
 
 
-def _rows(seen: Look, scenes: Sequence[Scene], panels: Sequence[Panel], images: int = 1) -> Figure:
+def _rows(seen: Look, scenes: Sequence[Scene], panels: Sequence[Panel], images: int = 1, poses: bool = True) -> Figure:
     """Panels of every scene, `images` scenes a row."""
     ratio = max(s.image_HW3.shape[0] / s.image_HW3.shape[1] for s in scenes)
     wide = min(2.7, 14 / (images * len(panels)))
@@ -407,7 +412,7 @@ def _rows(seen: Look, scenes: Sequence[Scene], panels: Sequence[Panel], images: 
     for n, scene in enumerate(scenes):
         for panel, draw in zip(axes[n * len(panels) : (n + 1) * len(panels)], panels, strict=True):
             draw(panel, scene, seen)
-    _legend(figure, seen.skeleton)
+    _legend(figure, poses=poses)
     return figure
 
 
@@ -458,9 +463,13 @@ def _poses(axes: Axes, scene: Scene, seen: Look, text: str = "") -> None:
     show_image(axes, scene.image_HW3, text if len(scene.score_G) else f"image {scene.image_id}: nobody found")
     colour_G = scene.colours()
     for g in scene.shown():
-        joint_K3 = scene.pose_GK3[g].copy()
-        joint_K3[:, 2] = np.where(joint_K3[:, 2] > 0, 2, 1)
-        _pose(axes, scene, joint_K3, seen.skeleton, colour_G[g])
+        _pose(axes, scene, _by_cells(scene.pose_GK3[g]), seen.skeleton, colour_G[g])
+
+
+def _by_cells(pose_K3: np.ndarray) -> np.ndarray:
+    """A pose to draw: joints with a cell of their own filled, recovered ones hollow, those that nobody knows not."""
+    known_K = np.isfinite(pose_K3).all(1)
+    return np.column_stack([pose_K3[:, :2], np.where(known_K, np.where(pose_K3[:, 2] > 0, 2, 1), 0)])
 
 
 def _person(axes: Axes, scene: Scene, n: int, seen: Look, title: str) -> None:
@@ -549,7 +558,7 @@ def _copy(axes: Axes, run: Run[IDGroupModule], seen: Look, truth_K3: np.ndarray,
     )
 
 
-def _legend(figure: Figure, skeleton: Skeleton, cells: str = "") -> None:
+def _legend(figure: Figure, cells: str = "", poses: bool = True) -> None:
     """The key: people's colours, or those of joints' sides where cells have them."""
     handles = [
         Line2D([], [], color=rgb(viz.person_colour(0)), linewidth=3, label="one colour per annotated person"),
@@ -561,7 +570,8 @@ def _legend(figure: Figure, skeleton: Skeleton, cells: str = "") -> None:
             Line2D([], [], marker="s", linestyle="", markersize=6, color=rgb(colour), label=f"{cells}{side}")
             for side, colour in sides.items()
         ]
-    for name, fill in (("joint, seen or with a cell of its own", DARK), ("hidden, or recovered without one", "none")):
+    fills = {"joint, seen or with a cell of its own": DARK, "hidden, or recovered without one": "none"}
+    for name, fill in fills.items() if poses else ():
         dot = Line2D([], [], marker="o", linestyle="", markersize=5, markerfacecolor=fill, label=name)
         dot.set_markeredgecolor(DARK)
         handles.append(dot)
