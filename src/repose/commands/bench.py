@@ -13,7 +13,7 @@ from repose.errors import UserError
 if TYPE_CHECKING:
     from repose.tables.speed import What
 
-_WHAT = ("data", "decode", "train", "inference")
+_WHAT = ("data", "decode", "train", "inference", "latency", "video")
 _NUMBERS = {"train": ("batch", "steps", "warm"), "inference": ("images", "warm")}
 """Whole numbers that a measurement takes beside the experiment's settings."""
 
@@ -75,6 +75,31 @@ def _speed(what: What, words: list[str], as_json: bool) -> int:
             print(f"{label}: {_render(what, measured)}" if label else _render(what, measured), flush=True)
     if as_json:
         whole_table = bool(words) and words[0].startswith("table=")
+        print(json.dumps({"rows": found} if whole_table else found[0]))
+    return 0
+
+
+def _latency(words: list[str], as_json: bool) -> int:
+    """Latency of one experiment's network, or with `table=NAME` of all rows' of a table, at the paper's size."""
+    from repose.commands.bench_latency import bench_latency, latency_options, render
+    from repose.tables import speed
+
+    options, words = latency_options(words)
+    whole_table = bool(words) and words[0].startswith("table=")
+    if whole_table and not any(w.startswith("scale=") for w in words):
+        words = [*words, "scale=paper"]  # speeds are of the network that the paper timed
+    found: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for label, loaded in _experiments("latency", words):
+        if (key := speed.latency_key(loaded.cfg)) in seen:  # rows that differ in their runtime alone
+            continue
+        seen.add(key)
+        measured = bench_latency(loaded, options)
+        speed.keep("latency", loaded.cfg, measured)
+        found.append({**measured, "row": label} if label else measured)
+        if not as_json:
+            print(render(measured), flush=True)
+    if as_json:
         print(json.dumps({"rows": found} if whole_table else found[0]))
     return 0
 

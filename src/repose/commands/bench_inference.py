@@ -69,7 +69,7 @@ def bench_inference(
         whole: list[float] = []
         with torch.inference_mode():
             for i, batch in enumerate(batches):
-                split, end = _one(module, batch, device)
+                split, end = one_image(module, batch, device)
                 if i >= warm:
                     sizes.append((batch[0].input_wh[1], batch[0].input_wh[0]))
                     network.append(split)
@@ -202,7 +202,7 @@ def _noise(loaded: Loaded, count: int) -> Iterable[list[Batch]]:
         yield [dataclasses.replace(batch, image_B3HW=image)]
 
 
-def _one(module: PoseModule, batches: list[Batch], device: torch.device) -> tuple[float, float]:
+def one_image(module: PoseModule, batches: list[Batch], device: torch.device) -> tuple[float, float]:
     """Seconds of one image: until the network is done, and until its people are in the photograph."""
     from repose.engine.module import person_scores, to_photograph
 

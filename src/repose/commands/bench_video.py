@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from repose.config import Data, Synthetic, parse_arguments, settings
+from repose.config import Data, ExperimentBase, Synthetic, parse_arguments, settings
 from repose.errors import UserError
 from repose.field.options import Bench
 
@@ -49,18 +49,23 @@ def bench_video(words: list[str], as_json: bool) -> int:
     own = [w for w in words if "=" in w and w.partition("=")[0].partition(".")[0] in mine]
     cfg = settings(Bench, parse_arguments(own)[0])
     experiment = [w for w in words if "=" in w and w not in own]
-    measured = measure(cfg, experiment, Path(sources[0]) if sources else None)
+    measured, of = measure(cfg, experiment, Path(sources[0]) if sources else None)
+    if not sources:  # DRP-Net's Fig. 4 prints what the drawn clip gave
+        from repose.tables import speed
+
+        speed.keep("video", of, _without_nan(measured))
     if cfg.plot:
         measured["plot"] = str(draw(measured, Path(cfg.plot)))
     print(json.dumps(_without_nan(measured)) if as_json else render(measured), flush=True)
     return 0
 
 
-def measure(cfg: Bench, experiment: Sequence[str], video: Path | None) -> dict[str, Any]:
+def measure(cfg: Bench, experiment: Sequence[str], video: Path | None) -> tuple[dict[str, Any], ExperimentBase]:
     """Run all intervals.
 
     Returns:
-        what was measured, as plain values: `rows`, one per interval, and what is the same for all of them.
+        what was measured, as plain values: `rows`, one per interval, and what is the same for all of them; and the
+        experiment that was measured.
 
     Raises:
         UserError: no checkpoint; a setting that means nothing; a video that cannot be opened.
@@ -91,7 +96,7 @@ def measure(cfg: Bench, experiment: Sequence[str], video: Path | None) -> dict[s
         predictor.boxes = _Timed(predictor.boxes, timed, predictor.device)
     runs = [_run(predictor, clip, cfg, n) for n in (cfg.intervals if predictor.top_down else (1,))]
     first = next((r for r in runs if r.interval == 1), runs[0])
-    return {
+    found = {
         "experiment": predictor.cfg.name,
         "paper": predictor.cfg.paper,
         "scale": predictor.cfg.scale,
@@ -111,6 +116,7 @@ def measure(cfg: Bench, experiment: Sequence[str], video: Path | None) -> dict[s
         "rows": [_row(run, first, clip, cfg, predictor.skeleton) for run in runs],
         "overhead": overhead(predictor.skeleton, cfg.track, cfg.smooth),
     }
+    return found, predictor.cfg
 
 
 # --- what is looked at ----------------------------------------------------------------------------------------------

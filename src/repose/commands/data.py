@@ -138,13 +138,16 @@ def _fetch(words: list[str], part: str | None, yes: bool) -> int:
 
 
 def _convert(words: list[str], out: str | None) -> int:
-    from repose.data.ochuman import convert
+    from repose.data import mpii, ochuman
+    from repose.data.coco import load_json
 
     if len(words) != 1 or "=" in words[0]:
         raise UserError(
-            "data convert: name OCHuman's own annotation file: repose data convert data/ochuman/ochuman.json"
+            "data convert: name OCHuman's or MPII's own annotation file: repose data convert data/ochuman/ochuman.json"
         )
     native = Path(words[0])
+    is_mpii = native.suffix == ".mat" or mpii.is_list(load_json(native))
+    convert = mpii.convert if is_mpii else ochuman.convert
     folder = native.parent if native.parent.name == "annotations" else native.parent / "annotations"
     for line in convert(native, Path(out) if out else folder):
         print(line)

@@ -33,7 +33,12 @@ def test(words: list[str], as_json: bool) -> int:
     from repose.engine import run
     from repose.tables.grid import test_together
 
-    result = test_together(loaded) or run.test(loaded)
+    if loaded.cfg.test.runtime == "torch":
+        result = test_together(loaded) or run.test(loaded)
+    else:
+        from repose.field.export import deployed
+
+        result = run.test(loaded, deployed=deployed(loaded))
     _tell_sweep(loaded, result)
     if as_json:
         print(json.dumps(result))

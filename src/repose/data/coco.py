@@ -73,6 +73,7 @@ class Annotations:
         segments: polygons and run-length encodings.
         max_iou_A: float64, largest box IoU with another person of the image as the file states it (OCHuman); nan where
             it does not.
+        head_size_A: float64, pixels, the unit of PCKh as the file states it (MPII); nan where it does not.
     """
 
     file: Path
@@ -93,6 +94,7 @@ class Annotations:
     crowd_A: np.ndarray
     segments: Segments
     max_iou_A: np.ndarray
+    head_size_A: np.ndarray
 
     @property
     def images(self) -> int:
@@ -153,6 +155,7 @@ class Annotations:
                 "iscrowd": int(self.crowd_A[a]),
                 "bbox": box_A4[a].tolist(),
                 **({"max_iou": float(self.max_iou_A[a])} if np.isfinite(self.max_iou_A[a]) else {}),
+                **({"head_size": float(self.head_size_A[a])} if np.isfinite(self.head_size_A[a]) else {}),
                 **({"segmentation": outline} if masks and (outline := self.segmentation(a)) else {}),
             }
             for i in keep
@@ -245,6 +248,8 @@ def coco_dict(content: Any, file: Path, labelled: bool = True) -> dict[str, Any]
             f"{file}: lists images but has no `annotations`; for a test set without public labels set "
             "data.val_labelled=false"
         )
+    if isinstance(content, list) and content and isinstance(content[0], dict) and "joints_vis" in content[0]:
+        raise UserError(f"{file}: MPII's own list; run `repose data convert {file}` for COCO-format files of it")
     raise UserError(f"{file}: not a COCO annotation file (a dict with `images` and `annotations`)")
 
 
@@ -335,6 +340,7 @@ def _compact(
         crowd_A=np.fromiter((bool(a.get("iscrowd", 0)) for a in rows), bool, count),
         segments=_segments(rows),
         max_iou_A=np.array([a.get("max_iou", math.nan) for a in rows], np.float64),
+        head_size_A=np.array([a.get("head_size", math.nan) for a in rows], np.float64),
     )
 
 

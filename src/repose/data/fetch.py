@@ -177,7 +177,24 @@ OCHUMAN = Source(
     },
 )
 
-SOURCES = {source.name: source for source in (COCO, CROWDPOSE, OCHUMAN)}
+_MPII_PAGE = "http://human-pose.mpi-inf.mpg.de (Download: images 12.9 GB, annotations 12.5 MB)"
+MPII = Source(
+    "mpii",
+    "research use only, no commercial use (frames of YouTube videos); cite Andriluka et al., CVPR 2014",
+    {
+        "annotations": (
+            ByHand(
+                _MPII_PAGE,
+                "mpii_human_pose_v1_u12_1.mat, with mpii_val.json of HRNet or mmpose (Tompson's validation people) "
+                "beside it, then `repose data convert`",
+                tuple(Expected(f"annotations/mpii_coco_{split}.json") for split in ("train", "val")),
+            ),
+        ),
+        "images": (ByHand(_MPII_PAGE, "Images", (Expected("images", 24984),)),),
+    },
+)
+
+SOURCES = {source.name: source for source in (COCO, CROWDPOSE, OCHUMAN, MPII)}
 
 
 def items(source: Source, part: str | None) -> tuple[Archive | ByHand, ...]:

@@ -13,9 +13,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from repose.engine.module import Evaluated, PoseModule
 from repose.engine.rundir import MASKS
-from repose.metrics import crowd_ap, keypoint_ap, mask_ap
+from repose.metrics import crowd_ap, keypoint_ap, mask_ap, pckh
 from repose.metrics.keypoint_ap import KeypointAP
 from repose.metrics.mask_ap import MaskAP
+from repose.metrics.pckh import PCKh
 from repose.metrics.subsets import image_subsets
 from repose.skeleton import Skeleton
 from repose.types import Poses
@@ -27,7 +28,8 @@ class Scores:
 
     Attributes:
         metrics: AP ... AR_L, APs of subsets (`test.subsets`), mask_AP ... mask_AP_L where a method gives masks and the
-            data have them, and the paper's read-outs; nan where there is nothing to score.
+            data have them, PCKh ... where crops of given people have head sizes (MPII), and the paper's read-outs; nan
+            where there is nothing to score.
         results: COCO results after de-duplication and NMS.
         explanation: why a value is nan, "" if none is.
         step: optimiser steps of the weights.
@@ -57,6 +59,7 @@ class Evaluator(Callback):
         self.scores: Scores | None = None
         self._ap: dict[str, KeypointAP] = {}
         self._masks = _Masks(cfg)
+        self._pckh: PCKh | None = None
         self._sums: dict[str, list[float]] = {}
         self._drawn: list[tuple[str, np.ndarray]] = []
         self._extra: dict[str, str] = {}
@@ -73,13 +76,15 @@ class Evaluator(Callback):
         for name in self._extra:
             self._ap[name] = KeypointAP(self.skeleton, truth, max_people=test.max_people, oks_nms=test.oks_nms)
         self._masks.truth = lambda: data.ground_truth(masks=True)
+        if self.cfg.data.view == "person" and self.cfg.data.boxes == "gt" and pckh.people(truth):
+            self._pckh = PCKh(self.skeleton, truth)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Empty metrics, on the module's device."""
         assert isinstance(pl_module, PoseModule)
         # Where processes gather; other devices may lack the metrics' float64.
         device = pl_module.device if pl_module.device.type == "cuda" else torch.device("cpu")
-        for metric in self._ap.values():
+        for metric in (*self._ap.values(), *([self._pckh] if self._pckh else [])):
             metric.reset()
             metric.to(device)
         self._masks.reset(device)
@@ -95,6 +100,8 @@ class Evaluator(Callback):
             points = [_with_points(pose, key) for pose in seen.poses_img]
             self._ap[name].update(batch.image_id_B, batch.subject_id_B, points, seen.area_B)
         self._masks.add(seen)
+        if self._pckh is not None:
+            self._pckh.update(batch.subject_id_B, seen.poses_img)
         for name, (total, count) in seen.sums.items():
             pair = self._sums.setdefault(name, [0.0, 0.0])
             pair[0] += float(total)
@@ -111,10 +118,12 @@ class Evaluator(Callback):
             metrics[name] = float(self._ap[name].compute()["AP"])
         metrics |= _means(self._sums, trainer.world_size)
         masks, mask_results, said = self._masks.compute(trainer.world_size)
+        heads = self._pckh.compute() if self._pckh else {}
+        left_out = pckh.missing(self._pckh.ground_truth) if self._pckh else ""
         self.scores = Scores(
-            metrics=metrics | masks,
+            metrics=metrics | masks | heads,
             results=self._ap["AP"].results(),
-            explanation="; ".join(s for s in (self._ap["AP"].explain(), said) if s),
+            explanation="; ".join(s for s in (self._ap["AP"].explain(), said, left_out) if s),
             step=trainer.global_step,
             pictures=self._drawn,
             masks=mask_results,
@@ -190,6 +199,8 @@ def score_files(
     subsets = image_subsets(test, truth)
     metrics = crowd_ap.score(poses, truth, skeleton, subsets, test.max_people)
     explanation = crowd_ap.explain(metrics, truth, poses, subsets)
+    if pckh.people(truth) and (heads := pckh.of_results(poses, truth, skeleton)):
+        metrics |= heads
     masks = None
     beside = predictions.with_name(MASKS)
     if beside.is_file() and beside != predictions:

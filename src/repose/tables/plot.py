@@ -69,6 +69,15 @@ def ap_fps(report: Report, path: Path) -> None:
         report: filled-in table.
         path: PNG; a vector PDF of the same name is written beside it.
     """
+    _ap_over(report, path, "fps", "images per second (the paper's: RTX 2080Ti)")
+
+
+def ap_latency(report: Report, path: Path) -> None:
+    """Draw AP over the time per frame with a detector (`repose bench latency`); arguments as in `ap_fps`."""
+    _ap_over(report, path, "pipeline_ms", "ms per frame, detector and pose network (the paper's: a GPU)")
+
+
+def _ap_over(report: Report, path: Path, metric: str, label_x: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -77,25 +86,24 @@ def ap_fps(report: Report, path: Path) -> None:
     axes = figure.add_subplot()
     named: set[str] = set()
 
-    def point(fps: float, ap: float, row: str, mark: str, colour: str, label: str) -> None:
-        axes.plot(
-            fps, ap, mark, mfc="none" if mark == "o" else colour, mec=colour, label="" if label in named else label
-        )
-        axes.annotate(row, (fps, ap), (4, 4), textcoords="offset points", fontsize=7)
+    def point(x: float, ap: float, row: str, mark: str, colour: str, label: str) -> None:
+        axes.plot(x, ap, mark, mfc="none" if mark == "o" else colour, mec=colour, label="" if label in named else label)
+        axes.annotate(row, (x, ap), (4, 4), textcoords="offset points", fontsize=7)
         named.add(label)
 
     for line in report.lines:
         paper, ours = line.row.paper, line.values
         own = line.row.role == "own"
-        if "AP" in paper and "fps" in paper:
+        if "AP" in paper and metric in paper:
             colour, label = ("tab:purple", "the paper's") if own else ("tab:gray", "quoted by the paper")
-            point(paper["fps"], paper["AP"], line.row.label, "o", colour, label)
-        if "AP" in ours and "fps" in ours:
+            point(paper[metric], paper["AP"], line.row.label, "o", colour, label)
+        if "AP" in ours and metric in ours:
             label = f"ours at scale {report.choice.scale}, on this hardware"
-            point(ours["fps"], 100 * ours["AP"], line.row.label, "s", "tab:green", label)
-    axes.set_xlabel("images per second (the paper's: RTX 2080Ti)")
+            point(ours[metric], 100 * ours["AP"], line.row.label, "s", "tab:green", label)
+    axes.set_xlabel(label_x)
     axes.set_ylabel("AP")
     axes.set_title(f"{report.table.name}, scale {report.choice.scale}", fontsize=9)
+    axes.margins(0.12)
     axes.grid(alpha=0.3)
     if named:
         axes.legend(fontsize=7)

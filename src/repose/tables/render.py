@@ -53,7 +53,8 @@ def _published(line: Line) -> str:
     if not line.published:
         return NONE
     last = line.published[-1]
-    return f"{last['AP']} ({last['commit'][:7]}, {last['hardware']})"
+    where = ", ".join(filter(None, (last["commit"][:7], last["hardware"])))
+    return f"{last['AP']} ({where})" if last["AP"] else where  # costs alone have neither AP nor hardware
 
 
 Form = Literal["full", "pairs", "first"]
@@ -303,7 +304,14 @@ def write_files(report: Report, runs: Path) -> list[Path]:
         from repose.tables import plot
 
         found.append(base.with_suffix(".png"))
-        draw = {"ap-gflops": plot.ap_gflops, "ap-fps": plot.ap_fps, "curves": plot.curves}
+        if report.table.plot == "dashboard":
+            from repose.field.dashboard import dashboard
+
+            dashboard(report, found[-1])
+            return [*found, found[-1].with_suffix(".html"), found[-1].with_suffix(".json")]
+        draw = {
+            "ap-gflops": plot.ap_gflops, "ap-fps": plot.ap_fps, "ap-latency": plot.ap_latency, "curves": plot.curves,
+        }  # fmt: skip
         draw[report.table.plot](report, found[-1])
     return found
 

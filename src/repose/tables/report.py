@@ -15,7 +15,7 @@ from repose.tables.cells import Cell, Choice, at_scale, cell, cells
 from repose.tables.claims import FLOOR, Interval, Verdict
 from repose.tables.costs import RowCost
 from repose.tables.schema import COSTS, Claim, Row, Table, inner
-from repose.tables.speed import asked, speeds
+from repose.tables.speed import asked, asked_latency, latencies, speeds
 from repose.tables.state import Changed, State, state_of
 
 
@@ -142,6 +142,10 @@ def _line(
 ) -> Line:
     cost = numbers.cost(table, row, choice)
     timed, hardware = speeds(table.metrics, states[0][0].loaded.cfg) if states and asked(table.metrics) else ({}, "")
+    if row.runs and asked_latency(table.metrics):
+        at_paper = cell(table, row, replace(choice, data=None), scale="paper").loaded.cfg
+        late, host = latencies(table.metrics, at_paper)
+        timed, hardware = {**timed, **late}, "; ".join(x for x in (hardware, host) if x)
     line = Line(row, "", cost=cost, published=published.get(row.id, ()), values=timed, hardware=hardware)
     if row.kind == "statistic":
         return _statistic(table, choice, line, numbers)
@@ -364,8 +368,8 @@ def shown(name: str, value: float) -> str:
 
 
 def in_percent(name: str) -> bool:
-    """Whether a metric is given in percent: every AP and AR (AP50, mask_AP, coarse_AP, AR_L, ...)."""
-    return "AP" in name or "AR" in name
+    """Whether a metric is given in percent: every AP and AR (AP50, mask_AP, coarse_AP, AR_L, ...), and PCKh."""
+    return "AP" in name or "AR" in name or "PCKh" in name
 
 
 _SCALE_SAYS_IT = (

@@ -48,7 +48,10 @@ OPERATIONS = ("conv", "deconv", "linear", "norm", "deform", "roi_align", "attent
 SCALES = ("smoke", "mini", "lite", "paper")
 COSTS = ("GFLOPs", "params")
 """Columns of `paper` that are counted, not measured: lower is better, no confidence interval."""
-SPEEDS = ("fps", "sps", "memory_MB")
+LATENCIES = ("latency_ms", "throughput_fps", "energy_mJ", "pipeline_ms")
+"""Columns that `repose bench latency` measures at the paper's size: a network on one CPU thread at batch 1, 1000 by it,
+its energy, and the mean per frame with a detector."""
+SPEEDS = ("fps", "sps", "memory_MB", *LATENCIES)
 """Columns that `repose bench` measures: images and training samples per second, peak memory of a training step."""
 
 
@@ -113,6 +116,8 @@ class Row:
     """an error in the paper, say; printed below the table"""
     hours: dict[str, float] = field(default_factory=dict[str, float])
     """[hours] estimate by scale, for --plan"""
+    interval: int = 0
+    """[frames] of a row of `statistic: video`: the detector looks at every n-th"""
     column: str = ""
     """id of the table's column that this row fills in (set by the reader, never in a file)"""
     method: str = ""
@@ -207,8 +212,9 @@ class Table:
     """`data_<scale>`: data overlay of all rows at that scale, where a row names no other"""
     set_at: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     """`set_<scale>`: settings of all trained rows at that scale, below a row's own"""
-    statistic: Literal["", "occlusion"] = ""
-    """what `statistic` rows compute; `occlusion`: how many people have no visible part (tables/statistics.py)"""
+    statistic: Literal["", "occlusion", "video"] = ""
+    """what `statistic` rows hold; `occlusion`: how many people have no visible part (tables/statistics.py); `video`:
+    what `repose bench video` measured at their `interval`"""
     columns: dict[str, Column] = field(default_factory=dict[str, Column])
     """data sets on which every row is evaluated; the first is the one it is trained with"""
     protocol: Protocol = Protocol()
@@ -226,7 +232,7 @@ class Table:
     claims: dict[str, Claim] = field(default_factory=dict[str, Claim])
     headline: Headline | None = None
     """in one table per paper: the row that stands for the paper"""
-    plot: Literal["", "ap-gflops", "ap-fps", "curves"] = ""
+    plot: Literal["", "ap-gflops", "ap-fps", "ap-latency", "curves", "dashboard"] = ""
     """also draw this figure"""
     shows: dict[str, str] = field(default_factory=dict[str, str])
     """by scale: what a table at that scale can show"""

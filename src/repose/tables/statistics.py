@@ -1,4 +1,4 @@
-"""Rows computed from annotations alone: PINet's Fig. 3(b), how often a person shows no part, by strategy."""
+"""Rows without a run of their own: PINet's Fig. 3(b), from annotations; DRP-Net's Fig. 4, from `repose bench video`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from repose.config import ExperimentBase
 from repose.engine import provenance, rundir
 from repose.errors import UserError
+from repose.tables import speed
 from repose.tables.cells import Cell, at_scale, cell
 from repose.tables.costs import CACHE
 
@@ -33,6 +34,8 @@ def computed(one: Cell, runs: Path) -> dict[str, float]:
     from repose.data.datamodule import PoseDataModule
 
     table, cfg = one.table, one.loaded.cfg
+    if table.statistic == "video":
+        return speed.video(cfg, one.row.interval)
     scale = one.choice.scale
     rows = [r for r in table.rows.values() if r.kind == "statistic" and at_scale(r, scale)]
     parts = {r.id: _parts(cell(table, r, one.choice).loaded.cfg) for r in rows}
@@ -53,7 +56,8 @@ def prepare(one: Cell) -> None:
     """Draw the data set of a row where it is a drawn one that is not here."""
     from repose.data.datamodule import PoseDataModule
 
-    PoseDataModule(one.loaded.cfg).prepare_data()
+    if one.table.statistic == "occlusion":
+        PoseDataModule(one.loaded.cfg).prepare_data()
 
 
 def _occlusion(data: Any, parts: dict[str, list[list[int]]]) -> dict[str, dict[str, float]]:

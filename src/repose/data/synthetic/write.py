@@ -50,8 +50,26 @@ def _rle(mask_HW: NDArray[np.bool_], crowd: bool) -> Json:
     return {"size": list(mask_HW.shape), "counts": [0, *runs] if flat[0] else runs}
 
 
-def coco_annotations(scene: Scene, image_id: int) -> list[Json]:
-    """COCO annotations of a scene; their ids are `image_id` * 100 + 1, 2, ... and so unique over splits."""
+def _head_size(joint_K3: NDArray[np.float32], joints: Sequence[str]) -> Json:
+    """The unit of PCKh where the skeleton has MPII's head: from the neck to the top of it, if both are in the picture.
+
+    Differs from MPII: that has 0.6 of the diagonal of a drawn box around the head.
+    """
+    if not {"head_top", "upper_neck"} <= set(joints):
+        return {}
+    top_3, neck_3 = (joint_K3[list(joints).index(name)].astype(float) for name in ("head_top", "upper_neck"))
+    size = float(np.hypot(*(top_3[:2] - neck_3[:2])))
+    return {"head_size": round(size, 2)} if top_3[2] > 0 and neck_3[2] > 0 and size > 0 else {}
+
+
+def coco_annotations(scene: Scene, image_id: int, joints: Sequence[str] = ()) -> list[Json]:
+    """COCO annotations of a scene; their ids are `image_id` * 100 + 1, 2, ... and so unique over splits.
+
+    Args:
+        scene: what was drawn.
+        image_id: its number.
+        joints: names of its joints, for `head_size`.
+    """
     out = []
     for n, person in enumerate(scene.people):
         joint_K3 = person.joint_K3
@@ -69,6 +87,7 @@ def coco_annotations(scene: Scene, image_id: int) -> list[Json]:
                 "segmentation": _rle(person.mask_HW, person.crowd),
                 "track_id": person.track_id,
                 "max_iou": round(person.max_iou, 4),
+                **_head_size(joint_K3, joints),
             }
         )
     return out
@@ -133,7 +152,7 @@ def _one(folder: str, options: Synthetic, joints: tuple[str, ...], job: Job) -> 
     if frame is not None:
         image |= {"video_id": index + 1, "frame_id": frame}
     boxes = _detections(scene, image_id, options, split, index + 1000 * (frame or 0)) if split == "val" else []
-    return image, coco_annotations(scene, image_id), boxes
+    return image, coco_annotations(scene, image_id, joints), boxes
 
 
 def _start() -> None:
