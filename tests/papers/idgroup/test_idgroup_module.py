@@ -69,7 +69,13 @@ def test_wrong_settings_are_one_line():
         (["model.transformer.width=30"], "multiple of 4"),
         (["model.transformer.heads=3"], "model.transformer.heads=3"),
         (["model.hourglass.width=33"], "even number"),
+        (["model.transformer.heads=0"], "transformer.heads.*at least 1"),
+        (["model.transformer.temperature=0"], "temperature above 0"),
         (["loss.vector_unit=0"], "above 0"),
+        (["loss.chamfer=-1"], "chamfer.*at least 0"),
+        (["decode.threshold=1.5"], r"threshold=1\.5 must be in \[0, 1\]"),
+        (["decode.distance=-3"], "distance=-3 at least 0"),
+        (["decode.top=0"], "top=0 at least 1"),
     ):
         with pytest.raises(UserError, match=message) as error:
             config(*settings)

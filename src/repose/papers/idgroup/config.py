@@ -88,15 +88,21 @@ class Model:
     """what a cell predicts: joints' places on the map, or from the cell; the vector means the same | §III.D, Eq. 1"""
 
     def __post_init__(self) -> None:
-        t = self.transformer
-        if t.width % 4 or t.width % t.heads:
+        t, h = self.transformer, self.hourglass
+        if min(t.heads, t.hidden, t.patch, h.stacks, h.depth, self.neck.width, self.neck.channels) < 1 or h.width % 2:
+            raise UserError(
+                "model: neck.width, neck.channels, transformer.heads, transformer.hidden, transformer.patch, "
+                "hourglass.stacks and hourglass.depth must be at least 1, hourglass.width an even number"
+            )
+        if min(t.encoder_layers, t.decoder_layers) < 0 or t.temperature <= 0 or self.backbone.lr_factor < 0:
+            raise UserError(
+                "model: transformer.encoder_layers, transformer.decoder_layers and backbone.lr_factor must be at least "
+                "0, transformer.temperature above 0"
+            )
+        if t.width < 4 or t.width % 4 or t.width % t.heads:
             raise UserError(
                 f"model.transformer.width={t.width}: must be a multiple of 4 (sine and cosine of x and y) and of "
                 f"model.transformer.heads={t.heads}"
-            )
-        if t.patch < 1 or self.hourglass.stacks < 1 or self.hourglass.width % 2:
-            raise UserError(
-                "model: transformer.patch and hourglass.stacks must be at least 1, hourglass.width an even number"
             )
 
 
@@ -131,8 +137,11 @@ class Loss:
     """[cells] unit of loss vector | not stated; it starts near 1"""
 
     def __post_init__(self) -> None:
-        if min(self.heatmap, self.group) <= 0 or min(self.gamma_pos, self.gamma_neg, self.presence_radius) < 0:
-            raise UserError("loss: heatmap and group must be above 0, gamma_pos, gamma_neg, presence_radius at least 0")
+        at_least_0 = (self.chamfer, self.gamma_pos, self.gamma_neg, self.presence_radius)
+        if min(self.heatmap, self.group) <= 0 or min(at_least_0) < 0:
+            raise UserError(
+                "loss: heatmap and group must be above 0, chamfer, gamma_pos, gamma_neg, presence_radius at least 0"
+            )
         if min(self.chamfer_reach, self.vector_unit) <= 0:
             raise UserError("loss: chamfer_reach and vector_unit must be above 0")
 
@@ -150,6 +159,13 @@ class Decode:
     coord: Literal["mean", "local"] = "mean"
     """a joint is its component of the mean vector, or the mean of that component over the cells nearest to it, weighted
     by their presence, where there are any | §IV.B: mean pooling"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1 or self.top < 1 or self.distance < 0:
+            raise UserError(
+                f"decode: threshold={self.threshold:g} must be in [0, 1], top={self.top} at least 1, "
+                f"distance={self.distance:g} at least 0"
+            )
 
 
 _DATA = Data(
