@@ -1,4 +1,4 @@
-"""`repose.load` and the predictor: exact geometry for every kind of view, every kind of input, the evaluation's poses."""
+"""`repose.load` and the predictor: exact geometry in every view, every kind of input, the evaluation's poses."""
 
 from __future__ import annotations
 

@@ -125,17 +125,22 @@ class BoxFile:
         if not isinstance(content, list) or not all(isinstance(r, dict) and "image_id" in r for r in content):
             raise UserError(f"boxes={file}: not a COCO file with boxes (a list of {{image_id, bbox, score}})")
         for number, result in enumerate(content):
-            box = result_box(result)
-            if box is None:
-                raise UserError(f"boxes={file}: entry {number} has neither bbox nor segmentation nor keypoints")
-            if result.get("category_id", 1) != 1 or not is_finite_box(box):
-                self.skipped += 1
-                continue
-            entry = (box, float(result.get("score", 1.0)))
-            name = result.get("file_name") or names.get(result["image_id"])
-            if name is not None:
-                self._by_name.setdefault(PurePath(name).name, []).append(entry)
-            self._by_id.setdefault(int(result["image_id"]), []).append(entry)
+            try:
+                self._add(result, result.get("file_name") or names.get(result["image_id"]))
+            except (TypeError, ValueError, KeyError, IndexError):
+                raise UserError(f"boxes={file}: entry {number} has no image_id and box that can be used") from None
+
+    def _add(self, result: dict[str, Any], name: str | None) -> None:
+        box = result_box(result)
+        if box is None:
+            raise ValueError("no box")
+        if result.get("category_id", 1) != 1 or not is_finite_box(box):
+            self.skipped += 1
+            return
+        entry = (box, float(result.get("score", 1.0)))
+        if name is not None:
+            self._by_name.setdefault(PurePath(name).name, []).append(entry)
+        self._by_id.setdefault(int(result["image_id"]), []).append(entry)
 
     @property
     def words(self) -> str:
@@ -319,14 +324,9 @@ def letterbox(image_HW3: np.ndarray, out_hw: tuple[int, int], grey: int) -> tupl
     height, width = image_HW3.shape[:2]
     scale = min(out_hw[0] / height, out_hw[1] / width)
     size_wh = out_hw[1] / scale, out_hw[0] / scale
-    affine = crop_affine((size_wh[0] / 2 - EDGE, size_wh[1] / 2 - EDGE), size_wh, (out_hw[1], out_hw[0]))
-    fill = (float(grey),) * 3
-    placed = cv2.warpAffine(
-        image_HW3,
-        affine.matrix_23,
-        out_hw[::-1],
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=fill,
-    )
+    matrix = crop_affine((size_wh[0] / 2 - EDGE, size_wh[1] / 2 - EDGE), size_wh, out_hw[::-1]).matrix_23
+    # The picture's last pixels go on, as in a resize; what lies beyond is painted afterwards.
+    placed = cv2.warpAffine(image_HW3, matrix, out_hw[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    placed[round(height * scale) :] = grey
+    placed[:, round(width * scale) :] = grey
     return placed, scale
