@@ -12,6 +12,7 @@ from repose.errors import UserError
 from repose.ops.bottom_up import mean_point
 from repose.papers.idgroup.config import Experiment
 from repose.papers.idgroup.decode import Active, active_cells, decode, mirrored_vectors, on_the_map, surest
+from repose.papers.idgroup.graph import IDGroupGraph
 from repose.papers.idgroup.losses import Balance, Outputs, forward_train, losses
 from repose.papers.idgroup.model import Features, IDGroup
 from repose.papers.idgroup.targets import Targets, encode, map_size
@@ -53,6 +54,10 @@ class IDGroupModule(PoseModule):
     def build(self) -> IDGroup:
         """The network."""
         return IDGroup(self.cfg.model, self.skeleton.k)
+
+    def graph(self) -> IDGroupGraph:
+        """See graph.py."""
+        return IDGroupGraph(self.net)
 
     @property
     def stride(self) -> int:
