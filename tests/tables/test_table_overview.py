@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from repose.__main__ import main
 from repose.errors import UserError
 from repose.tables import overview
 from repose.tables.schema import all_tables, find_tables
@@ -52,3 +53,13 @@ def test_a_caption_with_numbers_needs_a_table_or_a_reason(tmp_path: Path, monkey
     file.write_text("item,title\nTable 1,a\n")
     with pytest.raises(UserError, match="columns must be"):
         overview.captions("p")
+
+
+def test_a_figure_of_pictures_says_where_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["table", "pinet/fig-4"]) == 2
+    assert capsys.readouterr().err == "repose: pinet/fig-4 has no table: pictures: repose figures pinet\n"
+    assert overview.elsewhere("pinet/figure-4") == "pictures: repose figures pinet"
+    for name in ("pinet/4", "pinet/fig-5", "pinet/fig-3b", "pinet/fig-44", "fig-4", "nobody/fig-4"):
+        assert overview.elsewhere(name) == ""
+    assert main(["table", "pinet/fig-44"]) == 2
+    assert "no table 'pinet/fig-44' below" in capsys.readouterr().err

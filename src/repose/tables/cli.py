@@ -18,7 +18,7 @@ from repose.tables import publish as published
 from repose.tables import sweep as sweeps
 from repose.tables.cells import Cell, Choice, add_row, at_scale, cell, cells, choose, with_files
 from repose.tables.numbers import Counted
-from repose.tables.overview import overview, print_overview
+from repose.tables.overview import elsewhere, overview, print_overview
 from repose.tables.render import print_report, to_json, write_files
 from repose.tables.report import Report, build, shown
 from repose.tables.runner import Jobs, Task, parse_gpus, run_tasks
@@ -41,7 +41,7 @@ def table(words: list[str], flags: argparse.Namespace) -> int:
     if not words or "=" in words[0]:
         return _list(choose(words), changed, flags)
     choice = choose(words[1:])
-    tables = with_files(find_tables(words[0]), choice)
+    tables = with_files(_found(words[0]), choice)
     if flags.add:
         tables = [add_row(t, flags.add) for t in tables]
     if flags.plan:
@@ -59,6 +59,15 @@ def table(words: list[str], flags: argparse.Namespace) -> int:
     elif not flags.add and any(row.runs for t in tables for row in t.rows.values()):
         _next(words[0], tables, choice)
     return 1 if failed else 0
+
+
+def _found(name: str) -> list[Table]:
+    try:
+        return find_tables(name)
+    except UserError:
+        if said := elsewhere(name):
+            raise UserError(f"{name} has no table: {said}") from None
+        raise
 
 
 def _list(choice: Choice, changed: Changed, flags: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,6 +60,16 @@ def captions(paper: str) -> list[Caption]:
                 )
             found.append(caption)
     return found
+
+
+def elsewhere(name: str) -> str:
+    """Why a figure of a paper (`pinet/fig-4`) has no table here, as its caption's line says; "" if none does."""
+    paper, _, what = name.rpartition("/")
+    found = re.fullmatch(r"(table-|figure-|fig-)?(\d+)", what)
+    if not paper or found is None:
+        return ""
+    item = f"{'Figure' if (found[1] or '').startswith('fig') else 'Table'} {found[2]}"
+    return next((c.reason for c in captions(paper) if c.item == item and not c.table), "")
 
 
 @dataclass(frozen=True)
