@@ -12,7 +12,7 @@ from repose.config import Data, ExperimentBase, Optim, Train
 class Model:
     """The network."""
 
-    width: int = 24
+    width: int = 48
     """[channels] of the convolutions"""
 
 
