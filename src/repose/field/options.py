@@ -62,7 +62,8 @@ class Smooth:
     min_cutoff: float = 1.0
     """[Hz, or 1/frame] cutoff at rest: lower = less jitter | DRP-Net spec. 5"""
     beta: float = 0.007
-    """[per px/s, or per px/frame] rise of the cutoff with speed: higher = less lag | DRP-Net spec. 5"""
+    """[per px/s, or per px/frame] rise of the cutoff with speed: higher = less lag. It counts pixels, so it lags more,
+    for the size of a person, in small videos: raise it there | DRP-Net spec. 5"""
     d_cutoff: float = 1.0
     """[Hz, or 1/frame] cutoff of the speed | DRP-Net spec. 5"""
     reset_s: float = 1.0
@@ -106,7 +107,7 @@ class Bench:
     boxes: str = "drawn"
     """drawn clip: drawn = boxes as a detector might find them (some missed, some false), gt = the true ones; a video:
     full_frame, detector or a COCO file"""
-    time_detector: str = "fasterrcnn_mobilenet_v3_large_320_fpn"
+    time_detector: str | None = "fasterrcnn_mobilenet_v3_large_320_fpn"
     """a detector of torchvision that runs beside boxes that cost nothing, for its time alone; null = none"""
     detector: Detect = Detect()
     """of boxes=detector"""
