@@ -324,7 +324,7 @@ def letterbox(image_HW3: np.ndarray, out_hw: tuple[int, int], grey: int) -> tupl
     height, width = image_HW3.shape[:2]
     scale = min(out_hw[0] / height, out_hw[1] / width)
     size_wh = out_hw[1] / scale, out_hw[0] / scale
-    matrix = crop_affine((size_wh[0] / 2 - EDGE, size_wh[1] / 2 - EDGE), size_wh, out_hw[::-1]).matrix_23
+    matrix = crop_affine((size_wh[0] / 2 - EDGE, size_wh[1] / 2 - EDGE), size_wh, (out_hw[1], out_hw[0])).matrix_23
     # The picture's last pixels go on, as in a resize; what lies beyond is painted afterwards.
     placed = cv2.warpAffine(image_HW3, matrix, out_hw[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     placed[round(height * scale) :] = grey

@@ -13,7 +13,9 @@ from typing import Any, cast
 from repose.config import nearest
 from repose.errors import UserError
 
-NOTEBOOKS = ("00-data", "drpnet", "pinet", "kdc", "idgroup")
+NOTEBOOKS = ("00-data", "drpnet", "pinet", "kdc", "idgroup", "90-predict")
+METHODS = NOTEBOOKS[1:-1]
+"""Those that show one method; `90-predict` shows what to do with any."""
 _TIMEOUT_S = 1800
 
 
@@ -69,8 +71,8 @@ def _chosen(checkpoint: str | None, data: str | None, notebooks: Sequence[str]) 
     from repose.engine.checkpoint import find, saved_config
 
     paper = str(saved_config(find(checkpoint)).get("paper"))
-    if paper not in NOTEBOOKS:
-        raise UserError(f"checkpoint={checkpoint}: {paper} has no notebook; there are {', '.join(NOTEBOOKS[1:])}")
+    if paper not in METHODS:
+        raise UserError(f"checkpoint={checkpoint}: {paper} has no notebook; there are {', '.join(METHODS)}")
     # without data= the checkpoint's own are shown, whose image ids the data notebook's drawn people do not have
     return [paper] if data is None else [NOTEBOOKS[0], paper]
 

@@ -22,13 +22,12 @@ from repose.engine.checkpoint import find
 from repose.engine.run import train
 from repose.engine.rundir import BEST, read_result, run_dir
 from repose.field.model import open_checkpoint
-from repose.field.options import Track
 from repose.field.poses import PicturePoses
 from repose.field.video import MEASURED
 from repose.field.writers import VideoFile
 from repose.skeleton import COCO17
+from repose.tables.demo import WORDS
 from repose.tables.gallery import (
-    DEMO_DATA,
     Settings,
     grid,
     image_rows,
@@ -37,7 +36,6 @@ from repose.tables.gallery import (
     prepared,
     show_image,
 )
-from repose.tables.gallery_run import DEMO_RUN
 
 CLIP = Synthetic(people=(1, 2), size=(256, 320), seed=3)
 """The drawn clip's options."""
@@ -54,7 +52,6 @@ class Field:
         boxes: the data set's annotations: boxes for methods that need them.
         clip: a drawn video.
         clip_boxes: boxes of its people by frame.
-        track: settings of its tracks; a demo is unsure of everybody, so no score is too low there.
         heading: what figures are headed with.
     """
 
@@ -63,55 +60,56 @@ class Field:
     boxes: str
     clip: Path
     clip_boxes: str
-    track: Track
     heading: str
 
 
 def open_field(settings: Settings, most: int = 4) -> Field:
-    """The checkpoint, pictures of its data set (or of `settings.data`), and a clip; without one a demo on drawn people.
+    """The checkpoint, pictures of its data set (or of `settings.data`), and a clip.
+
+    Without a checkpoint a demo learns the frames of that very clip by heart, in seconds.
 
     Raises:
         UserError: no such checkpoint or data set.
     """
     demo = settings.checkpoint is None
-    checkpoint = _demo() if demo else find(str(settings.checkpoint))
+    folder, clip, boxes = _clip()
+    checkpoint = _demo(folder) if demo else find(str(settings.checkpoint))
     opened = open_checkpoint(checkpoint)
     cfg = opened.loaded.cfg
     if settings.data is not None:
-        words = DEMO_DATA if demo and settings.data == "synthetic" else (f"data={settings.data}",)
-        shown = load("drpnet/m", words, find_paper=papers.get).cfg.data
+        shown = load("drpnet/m", (f"data={settings.data}",), find_paper=papers.get).cfg.data
         values = {**to_dict(cfg), "data": to_dict(shown)}
         cfg = resolve(opened.loaded.paper, [Layer(str(checkpoint), values)]).cfg
     annotations = prepared(Loaded(cfg, opened.loaded.paper, {})).val_annotations
     rows = image_rows(annotations, settings.ids, most)
-    clip, boxes = _clip()
-    name = "untrained demo (trained for seconds)" if demo else f"{cfg.title or cfg.name}"
-    return Field(
-        str(checkpoint),
-        [annotations.path(i) for i in rows],
-        str(annotations.file),
-        clip,
-        str(boxes),
-        Track(min_score=0.0, keypoint_score=0.0) if demo else Track(),
-        f"{name}, on {cfg.data.name}",
-    )
+    name = "demo (learnt this clip by heart, in seconds)" if demo else f"{cfg.title or cfg.name}, on {cfg.data.name}"
+    return Field(str(checkpoint), [annotations.path(i) for i in rows], str(annotations.file), clip, str(boxes), name)
 
 
-def _demo() -> Path:
-    loaded = load("drpnet/m", [*DEMO_DATA, *DEMO_RUN], find_paper=papers.get)
-    folder = run_dir(loaded.cfg)
-    result = read_result(folder)
-    if result is None or result.get("status") != "done" or not (folder / BEST).is_file():
+def _demo(folder: Path) -> Path:
+    kept = [word for word in WORDS if not word.startswith(("name=", "data.synthetic"))]
+    own = [
+        "name=predict-demo",
+        "log.progress=false",
+        "data.synthetic=null",
+        f"data.root={folder.resolve()}",
+        "data.train_json=annotations/person_keypoints_val.json",
+        "data.train_images=images/val",
+    ]
+    loaded = load("drpnet/m", [*kept, *own], find_paper=papers.get)
+    run = run_dir(loaded.cfg)
+    result = read_result(run)
+    if result is None or result.get("status") != "done" or not (run / BEST).is_file():
         train(loaded, prepared(loaded))
-    return folder / BEST
+    return run / BEST
 
 
-def _clip() -> tuple[Path, Path]:
-    """A drawn clip as a video file, and its people's boxes by frame."""
+def _clip() -> tuple[Path, Path, Path]:
+    """A drawn clip: its folder of frames, the same as a video file, and its people's boxes by frame."""
     folder = candidates(Data(name="synthetic-clip"))[0] / f"notebook-{CLIP.seed}-{FRAMES}"
     path, boxes = folder.with_suffix(".webm"), folder.with_suffix(".json")
     if path.is_file() and boxes.is_file():
-        return path, boxes
+        return folder, path, boxes
     folder.parent.mkdir(parents=True, exist_ok=True)
     synthesize_clip(folder, CLIP, COCO17.joints, COCO17.limbs, FRAMES, workers=1)
     content = load_json(folder / "annotations" / "person_keypoints_val.json")
@@ -121,13 +119,13 @@ def _clip() -> tuple[Path, Path]:
         for a in content["annotations"]
         if not a["iscrowd"]
     ]
-    boxes.write_text(json.dumps(rows))
     with VideoFile(path, "vp8", RATE, (CLIP.size[1], CLIP.size[0])) as video:
         for image in content["images"]:
             pixels = decode(folder / "images" / "val" / image["file_name"])
             assert not isinstance(pixels, str)
             video.add(pixels)
-    return path, boxes
+    boxes.write_text(json.dumps(rows))
+    return folder, path, boxes
 
 
 def people(found: Sequence[PicturePoses], heading: str, columns: int = 4) -> Figure:
