@@ -10,7 +10,7 @@ from typing import Any
 
 from repose.commands.run_folders import RUNS, RunFolder, open_run, standing
 from repose.config import ExperimentBase, parse_arguments
-from repose.config.schema import NOT_IDENTITY
+from repose.config.schema import LATER, NOT_IDENTITY
 from repose.engine import rundir
 from repose.errors import UserError
 from repose.skeleton import Skeleton
@@ -180,7 +180,7 @@ def _settings(a: RunFolder, b: RunFolder) -> tuple[list[Setting], list[str]]:
     found: list[Setting] = []
     aside: list[str] = []
     for key in dict.fromkeys([*a.settings, *b.settings]):
-        one, two = a.settings.get(key, _ABSENT), b.settings.get(key, _ABSENT)
+        one, two = (r.settings.get(key, LATER.get(key, _ABSENT)) for r in (a, b))
         if one == two:
             continue
         if any(key == out or key.startswith(f"{out}.") for out in NOT_IDENTITY):

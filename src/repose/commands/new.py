@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import keyword
 import re
 import subprocess
@@ -15,7 +16,6 @@ import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import repose
 from repose import papers
@@ -24,6 +24,7 @@ from repose.commands.renamed import Renaming, own_identifiers
 from repose.config import (
     Loaded,
     Paper,
+    experiment_files,
     experiments_file,
     experiments_root,
     find_experiment,
@@ -149,7 +150,7 @@ def _source(name: str) -> Source:
 
 def _main_experiment(paper: Paper) -> Path:
     """The experiment that is closest to the method's defaults."""
-    known = [p for p in _experiments() if read_yaml(p)[0].get("paper") == paper.name]
+    known = [p for p in experiment_files() if read_yaml(p)[0].get("paper") == paper.name]
     if not known:
         raise UserError(f"new: no experiment of {paper.name} below {experiments_root()}")
     defaults = dict(leaves(to_dict(paper.schema())))
@@ -159,12 +160,6 @@ def _main_experiment(paper: Paper) -> Path:
         return sum(defaults.get(key) != value for key, value in leaves(values)), str(path)
 
     return min(known, key=distance)
-
-
-def _experiments() -> list[Path]:
-    """Experiment files that this process can load by name."""
-    roots = {experiments_root(), Path(__file__).resolve().parents[3] / "experiments"}
-    return sorted(p for root in roots for p in root.glob("*/*.yaml") if p.parent.name not in ("data", "scales"))
 
 
 def _stem(paper: Paper, folder: Path) -> str:
@@ -207,9 +202,8 @@ def _write(name: str, stem: str, origin: Source, place: Place) -> list[Path]:
     own = own_identifiers(files.values(), origin.paper.name, origin.stem)
     renaming = Renaming(origin.paper.name, name, origin.stem, stem, origin.module, place.module, own)
     code = {path: renaming.python(text) for path, text in files.items()}
-    title = f"{stem}, started from: {origin.paper.title}"
-    code[Path("__init__.py")] = _titled(code[Path("__init__.py")], title)
-    readme = new_text.readme(name, stem, origin.short, origin.stem, provenance.commit(), _map(code))
+    code[Path("__init__.py")] = _titled(code[Path("__init__.py")], f"{stem}, started from {origin.short}")
+    readme = new_text.readme(name, stem, origin.short, origin.paper.title, provenance.commit(), _map(code))
     texts: dict[Path, str] = {place.code / path: text for path, text in code.items()}
     readme_file = (place.root if place.package else place.code) / "README.md"
     texts[readme_file] = readme
@@ -236,7 +230,7 @@ def _titled(text: str, title: str) -> str:
         if isinstance(node, ast.keyword) and node.arg == "title" and isinstance(node.value, ast.Constant):
             old = ast.get_source_segment(text, node.value)
             assert old is not None
-            return text.replace(old, repr(title).replace("'", '"') if '"' not in title else repr(title))
+            return text.replace(old, json.dumps(title))
     return text
 
 
@@ -350,8 +344,7 @@ def _entry(paper: str) -> tuple[dict[str, str], tuple[ast.Call, str] | None]:
         if not file.is_file():
             continue
         text = file.read_text(encoding="utf-8")
-        body = ast.parse(text).body
-        values = {_target(node): node.value for node in body if _target(node)}
+        values = _assigned(ast.parse(text).body)
         facts = values.get("FACTS")
         if not isinstance(facts, ast.Dict):
             continue
@@ -363,10 +356,11 @@ def _entry(paper: str) -> tuple[dict[str, str], tuple[ast.Call, str] | None]:
     return {}, None
 
 
-def _target(node: ast.stmt) -> Any:
-    """Name that a module's statement assigns, "" for other statements."""
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-        return node.targets[0].id
-    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None:
-        return node.target.id
-    return ""
+def _assigned(body: list[ast.stmt]) -> dict[str, ast.expr]:
+    """What a module's statements assign, by name."""
+    found: dict[str, ast.expr] = {}
+    for node in body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(target, ast.Name) and node.value is not None:
+            found[target.id] = node.value
+    return found

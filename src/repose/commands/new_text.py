@@ -37,14 +37,15 @@ class Facts:
 
 
 def readme(
-    name: str, stem: str, source: str, source_stem: str, commit: str | None, entries: Sequence[tuple[str, str]]
+    name: str, stem: str, source: str, paper: str, commit: str | None, entries: Sequence[tuple[str, str]]
 ) -> str:
     """README of the method; the tests resolve every entry of its map."""
     rows = "\n".join(f"| {what} | `{where}` |" for what, where in entries)
     at = f", commit {commit[:7]}" if commit else ""
     return f"""# {stem}
 
-Made by `repose new {name} --from {source}`{at}. Docstrings and comments still cite {source_stem}'s paper.
+Made by `repose new {name} --from {source}`{at}. Docstrings and comments still cite the paper it comes from:
+{paper}.
 
 ## What is different
 

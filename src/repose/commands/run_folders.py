@@ -147,13 +147,12 @@ def open_run(name: str, root: Path) -> RunFolder:
         UserError: no such run (names the nearest one), or several.
     """
     for path in (Path(name), root / name):
-        if path.is_dir():
-            if not (path / rundir.RESULT).is_file() and not (path / rundir.CONFIG).is_file():
-                raise UserError(
-                    f"{path}: no {rundir.CONFIG} or {rundir.RESULT} in it, so it is no run folder; "
-                    "`repose runs` lists them"
-                )
+        if (path / rundir.RESULT).is_file() or (path / rundir.CONFIG).is_file():
             return read_run(path, name)
+    if Path(name).is_dir():
+        raise UserError(
+            f"{name}: no {rundir.CONFIG} or {rundir.RESULT} in it, so it is no run folder; see `repose runs`"
+        )
     if Path(name).is_file():
         raise UserError(f"{name}: is a file; name the run's folder")
     every = find_runs(root)

@@ -122,6 +122,11 @@ def _method_roots() -> tuple[Path, ...]:
     return tuple(found)
 
 
+def experiment_files() -> list[Path]:
+    """Every experiment that can be named: one's own, this checkout's, those of installed methods."""
+    return sorted(p for r in _roots() for p in r.glob("*/*.yaml") if p.parent.name not in ("data", "scales"))
+
+
 def find_experiment(name: str) -> Path:
     """An experiment YAML by path (`experiments/drpnet/m.yaml`) or by name (`drpnet/m`).
 
@@ -132,14 +137,7 @@ def find_experiment(name: str) -> Path:
     for candidate in (Path(name), *(path for r in _roots() for path in (r / name, r / f"{name}.yaml"))):
         if candidate.suffix in (".yaml", ".yml") and candidate.is_file():
             return candidate
-    known = sorted(
-        {
-            str(p.relative_to(r).with_suffix(""))
-            for r in _roots()
-            for p in r.glob("*/*.yaml")
-            if p.parent.name not in ("data", "scales")
-        }
-    )
+    known = sorted({f"{p.parent.name}/{p.stem}" for p in experiment_files()})
     wanted = name.removeprefix(f"{root}/").removesuffix(".yaml")
     hint = nearest(wanted, known)
     fix = f"did you mean {hint[0]!r}?" if hint else f"there are: {', '.join(known)}"
