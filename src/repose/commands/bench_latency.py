@@ -47,6 +47,14 @@ _RAPL = Path("/sys/class/powercap")
 
 
 @dataclass(frozen=True)
+class Times:
+    """Seconds of each run: on the clock, and of the processor (of all threads of this process)."""
+
+    wall: list[float]
+    cpu: list[float]
+
+
+@dataclass(frozen=True)
 class Options:
     """What `repose bench latency` takes beside the experiment's settings."""
 
@@ -96,7 +104,8 @@ def bench_latency(loaded: Loaded, options: Options) -> dict[str, Any]:
 
     Returns:
         `experiment`, `scale`, `input_size`, `params`, `hardware`, `processor`, `weights`, `warm`, `runs`, `detector`
-        (None without one), and `rows`: `runtime`, `device`, `threads`, `precision`, `median_ms`, `p90_ms`, `fps`
+        (None without one), and `rows`: `runtime`, `device`, `threads`, `precision`, `median_ms`, `best_ms`,
+        `cpu_ms` (processor time of a run, median: what a busy machine's clock hides), `p90_ms`, `fps`
         (1000 / median), `with_post_ms` (with normalisation, decoding and the way to the photograph), `file_mb`,
         `energy_mj` and `energy_measured` (CPU rows).
 
@@ -207,13 +216,13 @@ def _on_cpu(opened: Opened, runtime: str, files: dict[str, Path], threads: int, 
     module = opened.module
     session = open_session(files[runtime], "cpu", threads)
     given = {k: v.contiguous().numpy() for k, v in graph_inputs(module, module.graph(), _input(module)).items()}
-    seconds, energy = _timed(lambda: session.run(given), options, None)
+    times, energy = _timed(lambda: session.run(given), options, None)
     size = files[runtime].stat().st_size / 1e6
     return {
-        **_row(runtime, "cpu", threads, "int8" if runtime == "onnx-int8" else "32", seconds),
+        **_row(runtime, "cpu", threads, "int8" if runtime == "onnx-int8" else "32", times),
         "with_post_ms": _with_post(exported, None, options),
         "file_mb": round(size, 2),
-        **_energy(seconds, energy),
+        **_energy(times, energy),
     }
 
 
@@ -231,14 +240,15 @@ def _torch_row(
     given = list(graph_inputs(moved, graph, batch).values())
     cast = torch.autocast(device, dtype=torch.float16) if precision == "16" else nullcontext()
     with cast:
-        seconds, energy = _timed(lambda: graph(*given), options, where)
+        times, energy = _timed(lambda: graph(*given), options, where)
         post = _with_post(moved, where, options)
     module.to("cpu")
-    row = {**_row("torch", device, threads, precision, seconds), "with_post_ms": post, "file_mb": None}
-    return {**row, **_energy(seconds, energy)} if device == "cpu" else row
+    row = {**_row("torch", device, threads, precision, times), "with_post_ms": post, "file_mb": None}
+    return {**row, **_energy(times, energy)} if device == "cpu" else row
 
 
-def _row(runtime: str, device: str, threads: int | None, precision: str, seconds: Sequence[float]) -> dict[str, Any]:
+def _row(runtime: str, device: str, threads: int | None, precision: str, times: Times) -> dict[str, Any]:
+    seconds = times.wall
     median = 1000 * statistics.median(seconds)
     return {
         "runtime": runtime,
@@ -246,8 +256,10 @@ def _row(runtime: str, device: str, threads: int | None, precision: str, seconds
         "threads": threads,
         "precision": precision,
         "median_ms": round(median, 3),
+        "best_ms": round(1000 * min(seconds), 3),
+        "cpu_ms": round(1000 * statistics.median(times.cpu), 3),
         "p90_ms": round(1000 * sorted(seconds)[min(int(_P90 * len(seconds)), len(seconds) - 1)], 3),
-        "fps": round(1000 / median, 2),
+        "fps": round(1000 / median, 4),
     }
 
 
@@ -259,25 +271,26 @@ def _with_post(module: PoseModule, device: torch.device | None, options: Options
 
     where = device or torch.device("cpu")
     batch = [_input(module)]
-    seconds, _ = _timed(lambda: one_image(module, batch, where), options, device)
-    return round(1000 * statistics.median(seconds), 3)
+    times, _ = _timed(lambda: one_image(module, batch, where), options, device)
+    return round(1000 * statistics.median(times.wall), 3)
 
 
-def _timed(call: Callable[[], Any], options: Options, device: torch.device | None) -> tuple[list[float], float | None]:
-    """Seconds of each run, and joules of all of them where the machine counts them."""
+def _timed(call: Callable[[], Any], options: Options, device: torch.device | None) -> tuple[Times, float | None]:
+    """Times of each run, and joules of all of them where the machine counts them."""
     for _ in range(options.warm):
         call()
-    seconds: list[float] = []
+    times = Times([], [])
     with _joules() as spent:
         for _ in range(options.runs):
             if device is not None:
                 synchronise(device)
-            begin = time.perf_counter()
+            begin, own = time.perf_counter(), time.process_time()
             call()
             if device is not None:
                 synchronise(device)
-            seconds.append(time.perf_counter() - begin)
-    return seconds, spent[0] if spent else None
+            times.wall.append(time.perf_counter() - begin)
+            times.cpu.append(time.process_time() - own)
+    return times, spent[0] if spent else None
 
 
 # --- energy --------------------------------------------------------------------------------------------------------
@@ -304,10 +317,10 @@ def _counters() -> list[tuple[int, int]]:
         return []
 
 
-def _energy(seconds: Sequence[float], joules: float | None) -> dict[str, Any]:
+def _energy(times: Times, joules: float | None) -> dict[str, Any]:
     """Millijoules per run: measured (whole package, idle power too), else `WATTS` times the median."""
     measured = joules is not None and joules > 0
-    mj = 1000 * joules / len(seconds) if measured and joules else 1000 * WATTS * statistics.median(seconds)
+    mj = 1000 * joules / len(times.wall) if measured and joules else 1000 * WATTS * statistics.median(times.wall)
     return {"energy_mj": round(mj, 2), "energy_measured": bool(measured)}
 
 
@@ -340,9 +353,9 @@ def _detector(options: Options, threads: int | None, device: str) -> dict[str, A
             return net([image])
 
     fewer = dataclasses.replace(options, runs=max(options.runs // 4, 1), warm=max(options.warm // 4, 1))
-    seconds, _ = _timed(call, fewer, where if device == "cuda" else None)
+    times, _ = _timed(call, fewer, where if device == "cuda" else None)
     weights = "the file's" if name.endswith(".onnx") else "random"
-    return {**_row(Path(name).name, device, threads, "32", seconds), "weights": weights}
+    return {**_row(Path(name).name, device, threads, "32", times), "weights": weights}
 
 
 def pipeline_ms(detector_ms: float, pose_ms: float, people: int = 1, interval: int = INTERVAL) -> float:
@@ -360,8 +373,8 @@ def render(measured: dict[str, Any]) -> str:
         f"{measured['experiment']}, scale {measured['scale']}: batch 1 at {size}, {measured['params'] / 1e6:.2f} M "
         f"parameters, {measured['weights']} weights; median of {measured['runs']} after {measured['warm']} to warm up",
         f"{measured['hardware']}; CPU rows: {measured['processor']}",
-        f"{'runtime':<11}{'device':<8}{'threads':>8}{'bits':>6}{'median ms':>11}{'p90 ms':>9}{'fps':>8}"
-        f"{'+ decode ms':>13}{'MB':>8}{'mJ':>10}",
+        f"{'runtime':<11}{'device':<8}{'threads':>8}{'bits':>6}{'median ms':>11}{'best':>8}{'p90':>8}"
+        f"{'CPU ms':>9}{'fps':>8}{'+ decode ms':>13}{'MB':>8}{'mJ':>10}",
     ]
     estimated = False
     for row in measured["rows"]:
@@ -373,7 +386,8 @@ def render(measured: dict[str, Any]) -> str:
         size_mb = "-" if row["file_mb"] is None else f"{row['file_mb']:.1f}"
         lines.append(
             f"{row['runtime']:<11}{row['device']:<8}{threads:>8}{row['precision']:>6}{row['median_ms']:>11.2f}"
-            f"{row['p90_ms']:>9.2f}{row['fps']:>8.1f}{row['with_post_ms']:>13.2f}{size_mb:>8}{energy:>10}"
+            f"{row['best_ms']:>8.2f}{row['p90_ms']:>8.2f}{row['cpu_ms']:>9.2f}{row['fps']:>8.1f}{row['with_post_ms']:>13.2f}{size_mb:>8}"
+            f"{energy:>10}"
         )
     for row in measured["detector"] or []:
         threads = "-" if row["threads"] is None else row["threads"]

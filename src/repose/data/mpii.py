@@ -76,6 +76,9 @@ def convert(native: Path, folder: Path) -> list[str]:
     for split, people in splits.items():
         for suffix, kept in (("", people), ("_single", [p for p in people if p.alone])):
             made, absent = to_coco(kept, native)
+            if absent and not suffix and not made["images"]:
+                looked = " or ".join(map(str, _image_folders(native)))
+                raise UserError(f"{native}: none of its {absent} photographs is in {looked}; their sizes are needed")
             file = folder / f"mpii_coco_{split}{suffix}.json"
             write_json(file, made)
             without = sum("head_size" not in a for a in made["annotations"])
@@ -94,11 +97,7 @@ def is_list(content: Any) -> bool:
 
 
 def to_coco(people: Iterable[Person], native: Path) -> tuple[dict[str, Any], int]:
-    """People in COCO format, and how many images were not found.
-
-    Raises:
-        UserError: none of the photographs is there.
-    """
+    """People in COCO format, and how many images were not found."""
     by_image: dict[str, list[Person]] = {}
     for person in people:
         by_image.setdefault(person.image, []).append(person)
@@ -114,9 +113,6 @@ def to_coco(people: Iterable[Person], native: Path) -> tuple[dict[str, Any], int
         images.append({"id": len(images) + 1, "file_name": name, "width": size[0], "height": size[1]})
         for person in by_image[name]:
             annotations.append({"id": len(annotations) + 1, "image_id": len(images), **_annotation(person, size)})
-    if by_image and not images:
-        looked = " or ".join(map(str, places))
-        raise UserError(f"{native}: none of its {len(by_image)} photographs is in {looked}; their sizes are needed")
     whole = {"images": images, "annotations": annotations, "categories": [{**category, "skeleton": limbs}]}
     return whole, len(by_image) - len(images)
 
@@ -195,8 +191,9 @@ def _load_mat(file: Path) -> Mapping[str, Any]:
         return loadmat(str(file), struct_as_record=False, squeeze_me=True)
     except FileNotFoundError:
         raise UserError(f"{file}: no such file") from None
-    except (ValueError, TypeError, OSError, NotImplementedError) as error:
-        raise UserError(f"{file}: not a MATLAB file that can be read ({str(error).splitlines()[0][:100]})") from None
+    except Exception as error:  # scipy's share no base class, and a damaged file raises any
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise UserError(f"{file}: not a MATLAB file that can be read ({reason})") from None
 
 
 def _from_mat(native: Path) -> dict[str, list[Person]]:

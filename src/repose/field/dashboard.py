@@ -167,7 +167,7 @@ def _draw(facts: dict[str, Any]) -> Figure:
 
 def _heading(facts: dict[str, Any]) -> str:
     if facts["status"] != "measured":
-        return f"not trained here yet ({facts['status']}); the paper's numbers, and what was counted and timed"
+        return f"no trained network of this code here ({facts['status']}); the paper's numbers, costs and times"
     note = "" if facts["scale"] == "paper" else ", which is not the paper's data"
     return f"trained at scale {facts['scale']}, evaluated on {facts['data']}{note}"
 
@@ -207,7 +207,7 @@ def _picture(axes: Axes, facts: dict[str, Any]) -> None:
     axes.axis("off")
     axes.set_title("(d) a prediction", fontsize=9)
     if facts["overlay"] is None:
-        axes.text(0.5, 0.5, "none: not trained here yet", fontsize=8, ha="center", transform=axes.transAxes)
+        axes.text(0.5, 0.5, f"none: {facts['status']}", fontsize=8, ha="center", transform=axes.transAxes)
         return
     import cv2
 
@@ -242,7 +242,7 @@ def _scatter(axes: Axes, points: Sequence[dict[str, Any]]) -> None:
         axes.annotate(
             point["name"],
             (point["GFLOPs"], point["AP"]),
-            (-5 if right else 5, 3),
+            (-5 if right else 5, 3 if point["own"] else -8),
             textcoords="offset points",
             fontsize=6.5,
             ha="right" if right else "left",
