@@ -16,6 +16,7 @@ BY_NOTEBOOK = {
     "00-data": ["annotated", "augmentation", "drawn", "statistics"],
     "drpnet": ["errors", "failures", "heatmaps", "stages"],
     "pinet": ["centres", "failures", "figure-4", "graph", "stages"],
+    "cganet": ["boxes", "boxes-perfect", "figure-5", "jitter", "jittered", "maps", "maps-perfect", "masks"],
     "kdc": [f"{name}{by}" for name in ("disks", "embeddings", "hough", "people") for by in ("", "-perfect")],
     "idgroup": ["clusters", "clusters-perfect", "figure-3", "near", "presence", "recovered", "recovered-perfect",
                 "vectors"],

@@ -13,7 +13,7 @@ from typing import Any, cast
 from repose.config import nearest
 from repose.errors import UserError
 
-NOTEBOOKS = ("00-data", "drpnet", "pinet", "kdc", "idgroup", "90-predict")
+NOTEBOOKS = ("00-data", "drpnet", "pinet", "cganet", "kdc", "idgroup", "90-predict")
 METHODS = NOTEBOOKS[1:-1]
 """Those that show one method; `90-predict` shows what to do with any."""
 _TIMEOUT_S = 1800

@@ -47,7 +47,7 @@ from repose.tables.gallery import (
     rgb,
     show_image,
 )
-from repose.tables.gallery_run import PERFECT, Method, Run, assign
+from repose.tables.gallery_run import PERFECT, Method, Run, assign, drawn
 from repose.types import Batch
 
 METHOD = Method(
@@ -125,11 +125,8 @@ class Scene:
         return colour_G
 
     def shown(self) -> list[int]:
-        """Poses to draw: of nobody at most as many as there are people, with half the best score; then people's."""
-        good_G = self.score_G >= 0.5 * self.score_G.max(initial=0)
-        good_G[self.pose_N[self.pose_N >= 0]] = False
-        others = sorted(np.flatnonzero(good_G).tolist(), key=lambda g: -self.score_G[g])[: len(self.pose_N)]
-        return [*others, *(int(g) for g in self.pose_N if g >= 0)]
+        """See `gallery_run.drawn`."""
+        return drawn(self.score_G, self.pose_N)
 
     def distance_PP(self) -> np.ndarray:
         """Distance of all active cells' vectors to each other, cells."""

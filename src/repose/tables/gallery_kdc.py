@@ -48,7 +48,7 @@ from repose.tables.gallery import (
     rgb,
     show_image,
 )
-from repose.tables.gallery_run import PERFECT, Method, Run, assign
+from repose.tables.gallery_run import PERFECT, Method, Run, assign, drawn
 from repose.types import Batch, Poses
 
 METHOD = Method(
@@ -118,11 +118,8 @@ class Scene:
         return viz.person_colour(int(mine[0])) if len(mine) else GREY
 
     def shown(self) -> list[int]:
-        """Poses to draw: of nobody at most as many as there are people, with half the best score; then people's."""
-        good_G = self.score_G >= 0.5 * self.score_G.max(initial=0)
-        good_G[self.pose_N[self.pose_N >= 0]] = False
-        others = np.flatnonzero(good_G)[: len(self.pose_N)].tolist()  # they come best first
-        return [*others, *(int(g) for g in self.pose_N if g >= 0)]
+        """See `gallery_run.drawn`."""
+        return drawn(self.score_G, self.pose_N)
 
     def mask_iou(self) -> float:
         """Mean IoU of everybody's own pixels with their pose's mask; 0 where missed; nan without masks."""

@@ -45,7 +45,7 @@ from repose.tables.gallery import (
     rgb,
     show_image,
 )
-from repose.tables.gallery_run import Method, Pair, Run, assign
+from repose.tables.gallery_run import Method, Pair, Run, assign, nobodys
 from repose.types import Batch, Poses
 
 METHOD = Method(
@@ -116,13 +116,8 @@ class Scene:
         return line_scale(joint_K3, (round(y2 - y1), round(x2 - x1)))
 
     def extra(self) -> np.ndarray:
-        """Poses that are nobody's and yet score at least half of the best one: what counts against precision.
-
-        The best ones, as many as there are people.
-        """
-        good_G = self.score_G >= 0.5 * self.score_G.max(initial=0)
-        good_G[self.pose_N[self.pose_N >= 0]] = False
-        return np.flatnonzero(good_G)[: len(self.pose_N)]  # they come best first
+        """See `gallery_run.nobodys`."""
+        return nobodys(self.score_G, self.pose_N)
 
 
 def open_run(settings: Settings) -> Run[PINetModule]:

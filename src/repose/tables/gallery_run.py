@@ -173,6 +173,22 @@ def assign(oks_GN: np.ndarray) -> np.ndarray:
     return pose_N
 
 
+def nobodys(score_G: np.ndarray, pose_N: np.ndarray) -> np.ndarray:
+    """Poses that are nobody's and yet score at least half of the best one: what counts against precision.
+
+    The best ones, as many as there are people. `pose_N`: which pose is whose (`assign`).
+    """
+    good_G = score_G >= 0.5 * score_G.max(initial=0)
+    good_G[pose_N[pose_N >= 0]] = False
+    others = np.flatnonzero(good_G)
+    return others[np.argsort(-score_G[others], kind="stable")][: len(pose_N)]
+
+
+def drawn(score_G: np.ndarray, pose_N: np.ndarray) -> list[int]:
+    """Poses to draw, in this order: `nobodys`, then everybody's."""
+    return [*nobodys(score_G, pose_N).tolist(), *(int(g) for g in pose_N if g >= 0)]
+
+
 @dataclass(frozen=True)
 class Pair:
     """An annotated person beside its prediction, on one picture.
