@@ -1,5 +1,6 @@
 """The HTML page without a browser: what stands in it, where its numbers come from, and that it needs nothing else."""
 
+import argparse
 import json
 import re
 from dataclasses import replace
@@ -37,6 +38,10 @@ def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(module, "changed_since", lambda: same)
     monkeypatch.setattr(cli, "Counted", lambda runs, count=True: Numbers())
     return tmp_path / "here"
+
+
+def options(**given: str) -> argparse.Namespace:
+    return flags(**{"out": None, "picture": None, "image": None, **given})
 
 
 class Seen(HTMLParser):
@@ -148,12 +153,11 @@ def test_headline_is_the_rows_own_cells(tmp_path: Path, experiments: Path) -> No
     made = page.build(page_kit.reports(tmp_path), smoke())
     (row,) = made.headlines
     cells = dict(zip([h.text for h in made.headline_heads], [c.text for c in row.cells], strict=True))
-    assert row.label == "DRP-Net"
-    assert cells["row"] == "7x7"
+    assert (row.label, row.note) == ("DRP-Net", "7x7, Table 9")
     assert (cells["paper AP"], cells["ours AP [95 %]"]) == ("74.1", "45.0 [43.0, 47.0]")
     assert (cells["ours params M"], cells["ours GMACs"], cells["status"]) == ("14.90", "2.16", "measured")
     (glance,) = made.glance
-    assert [c.text for c in glance.cells] == ["2", "8", "10", "1", "0", "0", "1.50 h"]
+    assert [c.text for c in glance.cells] == ["2", "10", "8", "1", "0", "0", "1.50 h"]
 
 
 def test_scatter_keeps_to_its_frame() -> None:
@@ -192,18 +196,18 @@ def test_hours_for_people() -> None:
 
 def test_command_line(tmp_path: Path, experiments: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page_kit.reports(tmp_path)
-    assert page.report(["drpnet", "scale=smoke"], flags(out=None)) == 0
+    assert page.report(["drpnet", "scale=smoke"], options()) == 0
     assert "written: runs/report.html" in capsys.readouterr().out
     text = Path("runs/report.html").read_text()
     assert "Table 9" in text and "Figure 9" in text
     (tmp_path / "there").mkdir()
-    assert page.report(["drpnet/9", "scale=smoke"], flags(out=str(tmp_path / "there"))) == 0
+    assert page.report(["drpnet/9", "scale=smoke"], options(out=str(tmp_path / "there"))) == 0
     one = (tmp_path / "there" / "report.html").read_text()
     assert "Table 9" in one and "Figure 9" not in one
     with pytest.raises(UserError, match=r"no paper 'drpnt' with tables; did you mean 'drpnet'\?"):
-        page.report(["drpnt"], flags(out=None))
+        page.report(["drpnt"], options())
     with pytest.raises(UserError, match="no table 'drpnet/8'"):
-        page.report(["drpnet/8"], flags(out=None))
+        page.report(["drpnet/8"], options())
 
 
 def test_templates_are_in_the_package(root: Path) -> None:

@@ -6,16 +6,21 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from table_kit import FAKE, TABLE, Numbers, flags, same, smoke, work_in, write_table
 
 from repose.errors import UserError
-from repose.tables import cli, page, publish, reproduce, runner
+from repose.tables import cli, headline_picture, page, publish, reproduce, runner
 from repose.tables.cells import cells
+from repose.tables.report import Report
 from repose.tables.schema import Table, headline_tables, load_table
 
+NETWORKS = headline_picture.networks
 HEADLINE = TABLE.replace("claims:", "headline: {row: seven, method: DRP-Net}\nclaims:").replace(
     "roi: {size: 5}}}}", "roi: {size: 5}}}, hours: {smoke: 0.5}}", 1
 )
@@ -44,6 +49,7 @@ def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: Path) -> None:
         monkeypatch.setattr(module, "changed_since", lambda: same)
     monkeypatch.setattr(cli, "Counted", lambda runs, count: Numbers())
     monkeypatch.setattr(reproduce, "POLL_S", 0.05)
+    monkeypatch.setattr(headline_picture, "networks", lambda reports: [])  # the fake's checkpoints hold no network
     write_table(tmp_path, HEADLINE)
     write_table(tmp_path, OTHER, "table-8")
 
@@ -81,6 +87,32 @@ def test_headline_tables_alone_then_all(tmp_path: Path, capsys: pytest.CaptureFi
     assert len(steps(tmp_path)) == 4
 
 
+def test_a_picture_of_the_headline_networks_stands_on_the_page(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[list[tuple[str, Path]]] = []
+
+    def draw(reports: Sequence[Report], image: str, out: Path) -> Path:
+        seen.append(NETWORKS(reports))
+        cv2.imwrite(str(out), np.zeros((90, 120, 3), np.uint8))
+        return out
+
+    monkeypatch.setattr(headline_picture, "networks", NETWORKS)
+    monkeypatch.setattr(headline_picture, "draw", draw)
+    assert reproduce.reproduce(["scale=smoke"], wanted()) == 0  # type: ignore[arg-type]
+    ((name, folder),) = seen[0]
+    assert name == "DRP-Net" and (folder / "checkpoints" / "best.ckpt").is_file()
+    assert 'width="120" height="90" alt="one image through' in Path("runs/report.html").read_text()
+    assert Path("runs/headline.jpg").is_file()
+
+    def broken(reports: Sequence[Report], image: str, out: Path) -> Path:
+        raise UserError("no such image")
+
+    monkeypatch.setattr(headline_picture, "draw", broken)
+    assert reproduce.reproduce(["scale=smoke"], wanted()) == 1  # type: ignore[arg-type]
+    assert "the picture of the headline networks: no such image" in capsys.readouterr().out
+
+
 def test_plan_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduce.reproduce(["scale=smoke"], wanted(all=True, plan=True)) == 0  # type: ignore[arg-type]
     said = capsys.readouterr().err
@@ -92,7 +124,8 @@ def test_plan_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_trainings_that_rows_start_from_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert reproduce.reproduce(["scale=smoke", "init=drpnet/m"], wanted(plan=True)) == 0  # type: ignore[arg-type]
-    assert "not in that estimate, the trainings that rows start from: drpnet/m" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "before them the trainings that rows start from, about 30 min by their epochs: drpnet/m" in said
 
 
 def test_a_failed_row_stops_nothing_and_is_named_at_the_end(
@@ -197,7 +230,8 @@ sys.path.insert(0, {tests!r})
 from table_kit import FAKE, Numbers, flags, same
 import repose.tables.overview as overview
 import repose.tables.schema as schema
-from repose.tables import cli, page, publish, reproduce, runner
+from repose.tables import cli, headline_picture, page, publish, reproduce, runner
+headline_picture.networks = lambda reports: []
 runner.PROGRAM = FAKE
 for module in (schema, publish, overview, cli, reproduce):
     module.experiments_root = lambda: Path("here")

@@ -17,10 +17,11 @@ from repose import papers
 from repose.config import nearest
 from repose.engine import provenance, rundir
 from repose.errors import UserError
+from repose.tables import headline_picture
 from repose.tables.cells import Choice, choose, with_files
 from repose.tables.cli import report_of, runs_of
 from repose.tables.overview import Caption, captions
-from repose.tables.page_parts import Cell, Head, Part, hours_text, part, result_id, row_points
+from repose.tables.page_parts import Cell, Head, Part, Picture, embedded, hours_text, part, result_id, row_points
 from repose.tables.page_plots import Plot, Point, scatter
 from repose.tables.render import NONE
 from repose.tables.report import Line, Report
@@ -34,20 +35,20 @@ FILE = "report.html"
 HEADLINE_HEADS = (
     Head("paper AP"), Head("ours AP [95 %]"), Head("status", number=False), Head("published AP"),
     Head("paper params M"), Head("ours params M"), Head("paper GFLOPs"), Head("ours GMACs"), Head("hours"),
-    Head("row", number=False),
 )  # fmt: skip
 """Columns of the headline table, after the method."""
 GLANCE_HEADS = tuple(
-    map(Head, ("tables, figures", "rows measured", "rows to run", "confirmed", "refuted", "undecided", "hours"))
+    map(Head, ("tables, figures", "rows that run", "measured", "claims confirmed", "refuted", "undecided", "hours"))
 )
 """Columns of the overview, after the paper."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the headline or of the overview: a link, and cells."""
+    """A row of the headline or of the overview: a link, what stands small below it, and cells."""
 
     label: str
+    note: str
     anchor: str
     cells: Sequence[Cell]
 
@@ -83,6 +84,7 @@ class Page:
     glance_heads: Sequence[Head]
     glance: Sequence[Row]
     plots: Sequence[Plot]
+    picture: Picture | None
     papers: Sequence[PaperPart]
 
 
@@ -91,7 +93,7 @@ def report(words: list[str], flags: argparse.Namespace) -> int:
 
     Args:
         words: names of tables or papers (none = all), and `key=value` tokens as of `repose table`.
-        flags: out.
+        flags: out, picture, image.
 
     Returns:
         0.
@@ -105,7 +107,10 @@ def report(words: list[str], flags: argparse.Namespace) -> int:
     for i, table in enumerate(tables, 1):
         _say(f"report: {table.name} ({i} of {len(tables)})")
         reports.append(report_of(table, choice, changed))
-    write(path, build(reports, choice))
+    picture = headline_picture.draw(reports, flags.image or "", Path(flags.picture)) if flags.picture else None
+    write(path, build(reports, choice, picture))
+    if picture:
+        print(f"written: {picture}")
     print(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0
 
@@ -146,12 +151,13 @@ def _rank(paper: str) -> int:
     return order.index(paper) if paper in order else len(order)
 
 
-def build(reports: Sequence[Report], choice: Choice) -> Page:
+def build(reports: Sequence[Report], choice: Choice, picture: Path | None = None) -> Page:
     """Everything that the page shows.
 
     Args:
         reports: filled-in tables, those of a paper next to each other.
         choice: their scale, data and seeds.
+        picture: of one image through the headline networks (headline_picture.py).
     """
     names = list(dict.fromkeys(r.table.paper for r in reports))
     shown_in: dict[str, tuple[str, str]] = {}
@@ -170,6 +176,7 @@ def build(reports: Sequence[Report], choice: Choice) -> Page:
         glance_heads=GLANCE_HEADS,
         glance=[_glance(n, of[n]) for n in names],
         plots=_headline_plots(heads, choice.scale),
+        picture=embedded(picture, "one image through the network of each headline row", 1400) if picture else None,
         papers=[_paper(n, of[n], parts) for n in names],
     )
 
@@ -184,8 +191,8 @@ def _headline(report: Report, line: Line, own: Part) -> Row:
     assert report.table.headline is not None
     place = next(i for i, x in enumerate(report.lines) if x is line)
     cells = dict(zip((h.text for h in own.heads[1:]), own.lines[place].cells, strict=True))
-    cells["row"] = Cell(line.row.label, line.row.label, note=own.place)
-    return Row(report.table.headline.method, own.id, [cells.get(h.text, Cell(NONE)) for h in HEADLINE_HEADS])
+    note = f"{line.row.label}, {own.place}"
+    return Row(report.table.headline.method, note, own.id, [cells.get(h.text, Cell(NONE)) for h in HEADLINE_HEADS])
 
 
 def _glance(name: str, reports: Sequence[Report]) -> Row:
@@ -193,10 +200,10 @@ def _glance(name: str, reports: Sequence[Report]) -> Row:
     words = Counter(v.word for r in reports for _, v in r.verdicts)
     each = {result_id(x): x for line in lines for x in line.results}
     hours = sum(float(x.get("hours") or 0) for x in each.values())
-    counts = [len(reports), sum(x.status == "measured" for x in lines), len(lines)]
+    counts = [len(reports), len(lines), sum(x.status == "measured" for x in lines)]
     counts += [words[w] for w in ("confirmed", "refuted", "undecided")]
     spent = Cell(hours_text(hours), hours) if each else Cell(NONE)
-    return Row(_method(name, reports), f"p-{name}", [*(Cell(str(n), n) for n in counts), spent])
+    return Row(_method(name, reports), "", f"p-{name}", [*(Cell(str(n), n) for n in counts), spent])
 
 
 def _method(name: str, reports: Sequence[Report]) -> str:

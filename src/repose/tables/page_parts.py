@@ -474,9 +474,17 @@ def row_points(line: Line, key: str, colour: int, label: str, scale: str) -> lis
     paper, cost = line.row.paper, line.cost.gmacs if key == "GFLOPs" else line.cost.params
     at = paper.get(key, cost)
     unit = "GFLOPs" if key == "GFLOPs" else "M parameters"
+    whose = "" if key in paper else " (counted here, the paper gives none)"
     if "AP" in paper and at is not None:
         found.append(
-            Point(at, paper["AP"], "paper", colour, label, f"{label}: the paper's AP {paper['AP']:g}, {at:.3g} {unit}")
+            Point(
+                at,
+                paper["AP"],
+                "paper",
+                colour,
+                label,
+                f"{label}: the paper's AP {paper['AP']:g}, {at:.3g} {unit}{whose}",
+            )
         )
     if "AP" in line.values and cost is not None:
         low, high = (100 * line.interval.low, 100 * line.interval.high) if line.interval else (None, None)
@@ -507,6 +515,7 @@ def _training(lines: Sequence[Line], runs: Mapping[str, Sequence[Run]]) -> list[
         ]
         loss.append(Curve(train, i % COLOURS, line.row.label))
         ap.append(Curve(test, i % COLOURS, line.row.label, dots=True))
+    ap = ap if any(len(c.points) > 1 for c in ap) else []  # evaluated at the end alone: the table says it
     found = [curves(loss, "training loss over steps", "loss", log=True), curves(ap, "AP over steps", "AP")]
     return [p for p in found if p is not None]
 
@@ -588,20 +597,20 @@ def _order(path: Path) -> tuple[int, str]:
 
 
 def _picture(path: Path, label: str) -> Picture | None:
-    """A picture small enough for a page; None where the file is no picture (half written, say)."""
+    return embedded(path, f"{label}: predictions on image {path.stem.partition('.')[0]}", PICTURE_HIGH)
+
+
+def embedded(path: Path, alt: str, high: int) -> Picture | None:
+    """A picture at most `high` pixels high; None where the file is no picture (half written, say)."""
     image = cv2.imread(str(path))
     if image is None:
         return None
-    high, wide = image.shape[:2]
-    scale = min(1.0, PICTURE_HIGH / high)
+    scale = min(1.0, high / image.shape[0])
     if scale < 1:
-        size = (max(1, round(wide * scale)), PICTURE_HIGH)
+        size = (max(1, round(image.shape[1] * scale)), high)
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     good, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])
     if not good:
         return None
     text = base64.b64encode(np.asarray(data).tobytes()).decode()
-    person, _, _ = path.stem.partition(".")
-    return Picture(
-        f"data:image/jpeg;base64,{text}", image.shape[1], image.shape[0], f"{label}: predictions on image {person}"
-    )
+    return Picture(f"data:image/jpeg;base64,{text}", image.shape[1], image.shape[0], alt)

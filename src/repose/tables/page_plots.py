@@ -152,7 +152,7 @@ def scatter(points: Sequence[Point], title: str, x_label: str, y_label: str = "A
         return None
     xs = [p.x for p in points]
     ys = [y for p in points for y in (p.y, p.low, p.high) if y is not None and math.isfinite(y)]
-    x_axis = _axis(xs, _LEFT, WIDTH - _RIGHT, log=max(xs) / min(xs) > _LOG_FROM)
+    x_axis = _axis(xs, _LEFT, WIDTH - _RIGHT, log=max(xs) / min(xs) > _LOG_FROM, floor=0.0, least=0.1)
     y_axis = _axis(ys, HEIGHT - _BOTTOM, _TOP, floor=0.0)
     marks = [
         Mark(
@@ -200,13 +200,23 @@ def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     return [(math.fsum(x for x, _ in g) / len(g), math.fsum(y for _, y in g) / len(g)) for g in groups]
 
 
-def _axis(values: Sequence[float], start: float, end: float, log: bool = False, floor: float | None = None) -> _Axis:
-    """An axis with a margin around its values, which does not reach below `floor` unless they do."""
+def _axis(
+    values: Sequence[float],
+    start: float,
+    end: float,
+    log: bool = False,
+    floor: float | None = None,
+    least: float = 0.0,
+) -> _Axis:
+    """An axis with a margin around its values, which does not reach below `floor` unless they do.
+
+    The margin is at least the share `least` of the highest value, so that costs that are all but equal look so.
+    """
     low, high = min(values), max(values)
     if log:
         room = max((high / low) ** 0.08, 1.05)
         return _Axis(low / room, high * room, start, end, True)
-    room = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    room = max(0.08 * (high - low), least * abs(high)) or 0.1 * abs(high) or 1.0
     bottom = low - room
     if floor is not None and low >= floor:
         bottom = max(bottom, floor)

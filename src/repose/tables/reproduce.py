@@ -11,12 +11,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from repose.config import experiments_root
 from repose.engine import rundir
 from repose.engine.start import start_of
 from repose.errors import UserError
-from repose.tables import page, publish
+from repose.tables import headline_picture, page, publish
 from repose.tables import plan as plans
 from repose.tables.cells import Cell, Choice, cells, choose, with_files
 from repose.tables.cli import prepare_statistics, publish_rows, report_of, say_done, show
@@ -26,6 +27,8 @@ from repose.tables.schema import Table, headline_tables
 from repose.tables.spread import runs_at_a_time, shared_cores
 from repose.tables.state import Changed, State, changed_since, state_of
 
+PICTURE = "headline.jpg"
+"""Beside the page."""
 POLL_S = 5.0
 """[s] between looks at runs that another process has in hand."""
 
@@ -108,6 +111,8 @@ def _resolve(work: Work) -> None:
             work.note(table.name, str(error))
             continue
         work.runs[table.name] = found
+    if not work.runs:  # a word of the command line is wrong, not a table
+        raise UserError(next(iter(work.problems.values()))[0])
     work.states = {c.key: state_of(c, work.changed) for c in plans.unique(work.cells)}
 
 
@@ -116,32 +121,47 @@ def _say_plan(work: Work) -> None:
     every = plans.unique(work.cells)
     done = sum(work.states[c.key].status == "measured" for c in every)
     many = f"{len(work.tables)} table{'' if len(work.tables) == 1 else 's'}"
-    left = plans.estimate(work.cells, work.states, work.jobs) if done < len(every) else "nothing to run"
     _say(f"reproduce: {many} at scale {work.choice.scale}; {done} of {len(every)} runs are measured already")
-    _say(f"reproduce: {left}")
+    if done < len(every):
+        _say(f"reproduce: {plans.estimate(work.cells, work.states, work.jobs)}")
+    else:
+        _say("reproduce: nothing to run")
     if starts := _starts(work):
-        _say(f"reproduce: before them, not in that estimate, the trainings that rows start from: {', '.join(starts)}")
+        known = [h for h in starts.values() if h is not None]
+        unknown = f" and {len(starts) - len(known)} of unknown length" if len(known) < len(starts) else ""
+        _say(
+            f"reproduce: and before them the trainings that rows start from, about {60 * sum(known):.0f} min{unknown} "
+            f"by their epochs: {', '.join(starts)}"
+        )
     for table in work.tables:
         found = work.runs.get(table.name)
         if found is None:
             _say(f"  {table.name}: {work.problems[table.name][0]}")
         elif any(work.states[c.key].status != "measured" for c in plans.unique(found)):
-            _say(f"  {table.name}: {plans.estimate(found, work.states, work.jobs)}")
+            said, _, _ = str(plans.estimate(found, work.states, work.jobs)).partition(" (the tables'")
+            _say(f"  {table.name}: {said}")
         else:
             _say(f"  {table.name}: {'measured' if found else 'nothing to run'}")
     for text in plans.missing_data(work.cells):
         _say(f"  data: {text}")
 
 
-def _starts(work: Work) -> list[str]:
-    """Experiments that rows start from (`init=`) and that are not trained yet."""
-    found: dict[str, None] = {}
+def _starts(work: Work) -> dict[str, float | None]:
+    """Experiments that rows start from (`init=`) and that are not trained yet, each with its hours.
+
+    The hours are those of a row that goes on from it, times the ratio of their epochs; None where no row has any.
+    """
+    found: dict[str, float | None] = {}
     for cell in plans.unique(work.cells):
         if cell.parent is None and cell.row.kind == "train" and work.states[cell.key].status != "measured":
             first = start_of(cell.loaded)
-            if first and (rundir.read_result(rundir.run_dir(first.cfg)) or {}).get("status") != "done":
-                found[str(cell.loaded.cfg.init)] = None
-    return list(found)
+            if first is None or (rundir.read_result(rundir.run_dir(first.cfg)) or {}).get("status") == "done":
+                continue
+            hours = cell.row.hours.get(work.choice.scale)
+            scaled = hours * first.cfg.train.epochs / cell.loaded.cfg.train.epochs if hours is not None else None
+            name = str(cell.loaded.cfg.init)
+            found[name] = scaled if found.get(name) is None else found[name]
+    return found
 
 
 # --- running -------------------------------------------------------------------------------------------------------
@@ -231,8 +251,19 @@ def _page(work: Work, out: str | None) -> None:
             continue
         found.append(report)
     path = page.place(out, work.tables[0], work.choice)
-    page.write(path, page.build(found, work.choice))
+    page.write(path, page.build(found, work.choice, _picture(work, found, path.with_name(PICTURE))))
     print(f"every table, as a page: {path}")
+
+
+def _picture(work: Work, reports: Sequence[Report], path: Path) -> Path | None:
+    """One image through the headline networks, where there are any; a table is worth more than its picture."""
+    if not headline_picture.networks(reports):
+        return None
+    try:
+        return headline_picture.draw(reports, "", path)
+    except UserError as error:
+        work.note("the picture of the headline networks", str(error))
+        return None
 
 
 def _summary(work: Work) -> int:
