@@ -202,3 +202,21 @@ def test_an_onnx_file_of_another_model_is_refused(tmp_path, folder, capsys):
     onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=9), tmp_path / "other.onnx")
     assert main(["predict", str(folder), f"checkpoint={tmp_path / 'other.onnx'}"]) == 2
     assert "other.onnx: an ONNX file of another model" in capsys.readouterr().err
+
+
+def test_an_exported_file_gives_the_checkpoints_poses(checkpoint, tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    import repose
+    from repose.field.export import note, write_onnx
+    from repose.field.model import open_checkpoint
+
+    opened = open_checkpoint(checkpoint)
+    write_onnx(opened.module, tmp_path / "x.onnx", {**note(opened), "format": "onnx"})
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), dtype=np.uint8)
+    boxes = [[[5, 5, 80, 85], [40, 0, 125, 90], [-10, 20, 60, 95]]]
+    (want,) = repose.load(checkpoint, device="cpu")(image, boxes=boxes)
+    (got,) = repose.load(tmp_path / "x.onnx", device="cpu", threads=1)(image, boxes=boxes)
+    assert got.n == want.n > 1
+    np.testing.assert_allclose(got.joint_NK3, want.joint_NK3, atol=2e-2)
+    np.testing.assert_allclose(got.score_N, want.score_N, atol=1e-3)

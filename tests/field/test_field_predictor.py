@@ -176,7 +176,7 @@ def _tested(checkpoint, folder, words):
     return run.test(loaded)["dir"]
 
 
-@pytest.mark.parametrize("experiment", ["drpnet/m", "pinet/coco", "cganet/masks"])
+@pytest.mark.parametrize("experiment", ["drpnet/m", "pinet/coco", "cganet/masks", "idgroup/mobilenetv3"])
 def test_a_data_sets_image_gives_what_repose_test_writes(experiment, synthetic_smoke, tmp_path):
     checkpoint = untrained(experiment, tmp_path / "x.ckpt")
     boxes = synthetic_smoke / "annotations" / "person_detections_val.json"

@@ -115,7 +115,7 @@ class Bench:
     """auto, cpu, cuda, ..."""
     threads: int | None = None
     """[threads] of torch on the CPU"""
-    plot: str | None = "bench-video.png"
+    plot: str | None = "predictions/bench-video.png"
     """[file] the figure; null = none"""
     track: Track = Track()
     smooth: Smooth = Smooth()
