@@ -14,6 +14,7 @@ from pycocotools import mask as rle
 import repose
 from repose import papers
 from repose.config import load, load_saved
+from repose.data.datamodule import PoseDataModule
 from repose.engine import checkpoint as ckpt
 from repose.engine import run
 from repose.errors import UserError
@@ -286,3 +287,34 @@ def test_import_repose_stays_light():
 def test_the_experiment_of_the_file_is_what_loads(tmp_path):
     path = untrained("pinet/coco", tmp_path / "x.ckpt")
     assert repose.load(path).cfg.paper == load("pinet/coco", find_paper=papers.get).cfg.paper
+
+
+@pytest.mark.parametrize("experiment", ["pinet/coco", "kdc/r101", "idgroup/mobilenetv3"])
+def test_a_network_without_error_finds_the_annotated_people(experiment, synthetic_smoke, tmp_path, monkeypatch):
+    """The paper's own targets in the network's place, its decoding, and the way back to the photograph."""
+    words = [f"data.root={synthetic_smoke}", "data.synthetic=null", "test.flip=false"]
+    predictor = repose.load(untrained(experiment, tmp_path / "x.ckpt", words), device="cpu")
+    data = PoseDataModule(predictor.cfg)
+    data.setup("test")
+    module = predictor.module
+    found = wanted = 0
+    for index in range(4):
+        truth = data.val_set.sample(index)
+        perfect = module.people_of(module.oracle(truth))
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "infer", lambda views: None)
+            patch.setattr(module, "decode", lambda outputs, perfect=perfect: perfect)
+            (poses,) = predictor(data.val_annotations.path(index))
+        for row in data.val_annotations.rows(index):
+            joint_K3 = data.val_annotations.joint_AK3[row]
+            seen_K = joint_K3[:, 2] > 0
+            if seen_K.sum() < 8 or data.val_annotations.crowd_A[row]:
+                continue
+            wanted += 1
+            apart_NK = np.linalg.norm(poses.joint_NK3[..., :2].numpy() - joint_K3[None, :, :2], axis=-1)
+            size = np.sqrt(data.val_annotations.area_A[row])
+            found += bool(poses.n and (np.median(apart_NK[:, seen_K], axis=1).min() < 0.1 * size))
+        if poses.masks is not None and poses.n:
+            assert poses.masks.any() and poses.masks.shape[1:] == poses.image_HW3.shape[:2]
+    assert wanted >= 3
+    assert found >= 0.7 * wanted
