@@ -193,7 +193,7 @@ def test_another_models_file_is_refused(tmp_path):
         open_exported(file)
 
 
-def test_settings_that_change_the_network_are_refused(drp):
+def test_settings_that_change_the_network_are_refused(drp, capsys):
     file = exporting.export(open_checkpoint(drp), ExportOptions(), drp.with_name("plain.onnx")).path
     with pytest.raises(UserError, match=r"holds outputs .* these settings need"):
         open_exported(file, ["model.head.enabled=false"])
@@ -201,6 +201,8 @@ def test_settings_that_change_the_network_are_refused(drp):
         open_exported(file, ["data.input_size=[128,96]"])
     with pytest.raises(UserError, match="exported already"):
         exporting.export(dataclasses.replace(open_checkpoint(drp), path=file), ExportOptions())
+    assert main(["test", f"checkpoint={file}"]) == 2
+    assert "test.runtime=onnx" in capsys.readouterr().err
     # a setting of the test alone is fine
     assert not open_exported(file, ["test.flip=false"]).loaded.cfg.test.flip
 

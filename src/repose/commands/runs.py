@@ -75,6 +75,11 @@ def _loaded_for_test(words: list[str]) -> Loaded:
 def _saved_config(given: Path) -> tuple[dict[str, Any], str]:
     if not given.exists():
         raise UserError(f"{given}: no such file or folder; runs are below runs/<paper>/")
+    if given.suffix == ".onnx":
+        raise UserError(
+            f"{given}: an exported file has no test of its own; test the checkpoint it was made of with "
+            "test.runtime=onnx or onnx-int8 (repose predict takes the file)"
+        )
     if given.suffix == ".safetensors":  # a converted file may lie anywhere, beside other runs too
         from repose.engine.checkpoint import saved_config
 
