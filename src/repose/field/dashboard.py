@@ -187,7 +187,7 @@ def _bars(axes: Axes, numbers: Sequence[dict[str, Any]], label: str) -> None:
     axes.set_xticks(range(len(names)), names)
     axes.set_ylim(0, 108)
     axes.set_title(f"(a) {label}", fontsize=9)
-    axes.legend(fontsize=7, loc="lower right")
+    axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.09), ncols=3, frameon=False)
 
 
 def _cards(axes: Axes, numbers: Sequence[dict[str, Any]]) -> None:
