@@ -230,3 +230,25 @@ def test_people_have_colours_of_their_own_away_from_those_of_the_sides():
     sides = viz.joint_colours(COCO17)[1:]
     nearest = min(np.abs(np.subtract(a, b)).sum() for a in people for b in sides)
     assert nearest > 60
+
+
+def test_fast_drawing_puts_dots_on_their_joints_and_leaves_out_unsure_ones():
+    joint = np.full((1, COCO17.k, 3), 0.0)
+    joint[0, 0] = (30.5, 20.25, 0.9)
+    joint[0, 1] = (60, 40, 0.1)
+    blank = np.zeros((50, 80, 3), np.uint8)
+    drawn = viz.sketch_poses(blank, joint, COCO17, threshold=0.2).astype(float).sum(2)
+    assert not blank.any() and drawn[38:43, 58:63].sum() == 0
+    y, x = np.mgrid[:50, :80]
+    assert (drawn * x).sum() / drawn.sum() == pytest.approx(30.5, abs=0.1)
+    assert (drawn * y).sum() / drawn.sum() == pytest.approx(20.25, abs=0.1)
+    assert (viz.sketch_poses(blank, joint * 1e9, COCO17) == 0).all()  # far outside is nothing to OpenCV
+
+
+def test_masks_are_tinted_and_outlined_inside_alone():
+    mask = np.zeros((1, 40, 60), bool)
+    mask[0, 10:30, 20:40] = True
+    image = np.full((40, 60, 3), 100, np.uint8)
+    drawn = viz.draw_masks(image, mask)
+    assert (drawn[20, 30] != 100).any() and (drawn[5] == 100).all() and (drawn[20, 45:] == 100).all()
+    assert (viz.draw_masks(image, mask[:0]) == image).all()

@@ -284,9 +284,10 @@ def test_import_repose_stays_light():
         repose.lod  # noqa: B018
 
 
-def test_the_experiment_of_the_file_is_what_loads(tmp_path):
+def test_the_experiment_of_the_file_is_what_loads(tmp_path, capsys):
     path = untrained("pinet/coco", tmp_path / "x.ckpt")
-    assert repose.load(path).cfg.paper == load("pinet/coco", find_paper=papers.get).cfg.paper
+    assert repose.load(path, boxes="none.json").cfg.paper == load("pinet/coco", find_paper=papers.get).cfg.paper
+    assert "boxes are not used: pinet looks at whole pictures" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("experiment", ["pinet/coco", "kdc/r101", "idgroup/mobilenetv3"])

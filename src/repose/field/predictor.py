@@ -25,6 +25,7 @@ from repose.data.photographs import Photographs
 from repose.data.sampler import TestBatches
 from repose.data.views import ImageView
 from repose.engine.layout import precision
+from repose.engine.logging import say
 from repose.engine.module import Evaluated, PoseModule, pose_area
 from repose.errors import UserError
 from repose.field.boxes import Boxes
@@ -95,6 +96,9 @@ def load(
         opened = open_exported(path, settings, target, threads)
     else:
         opened = open_checkpoint(checkpoint, settings)
+    if opened.loaded.cfg.data.view == "image" and boxes != "full_frame":
+        say(f"boxes are not used: {opened.loaded.cfg.paper} looks at whole pictures")
+        boxes, detector = "full_frame", None
     source = open_boxes(boxes, detector or Detect(), target, threads) if isinstance(boxes, str) else boxes
     return Predictor(opened.loaded, opened.module, source, target, batch)
 
