@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -239,7 +240,7 @@ class PoseDataModule(LightningDataModule):
             collate_fn=_as_is,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_set_up_worker,
             pin_memory=torch.cuda.is_available(),
             drop_last=False,
         )
@@ -270,7 +271,7 @@ class PoseDataModule(LightningDataModule):
             batch_sampler=batches,
             collate_fn=_as_is,
             num_workers=min(self._workers(), len(batches)),
-            worker_init_fn=_one_thread,
+            worker_init_fn=_set_up_worker,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -304,9 +305,13 @@ def _as_is(batch: Any) -> Any:
     return batch  # the data set makes whole batches
 
 
-def _one_thread(_: int) -> None:
+def _set_up_worker(_: int) -> None:
     # One process per core is enough; threads would only get into each other's way (and hang after a fork).
     cv2.setNumThreads(0)
+    # A signal to the whole group (SLURM's, a shell's) is the main process's to answer: it saves first, and ends the
+    # workers then. A worker that died of it would make that saving fail.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _progress(done: int, total: int) -> None:
