@@ -145,9 +145,16 @@ def _models(names: Sequence[str], root: Path, scale: Any) -> list[Model]:
     for name in names:
         path = _checkpoint(name, root, scale)
         predictor = load(path)
-        opened.append(Model(str(predictor.cfg.title or predictor.cfg.name), predictor, path))
+        opened.append(Model(_label(predictor.cfg), predictor, path))
     labels = [m.label for m in opened]
     return [m if labels.count(m.label) == 1 else replace(m, label=f"{m.label} ({_folder_name(m.run)})") for m in opened]
+
+
+def _label(cfg: Any) -> str:
+    """A model's name; a table's run has its row's label as title, which says nothing alone ("9x9")."""
+    if cfg.log.group:
+        return f"{cfg.name}: {cfg.title}"
+    return str(cfg.title or cfg.name)
 
 
 def _folder_name(checkpoint: str) -> str:

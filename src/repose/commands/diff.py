@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from repose.commands.run_folders import RUNS, RunFolder, open_run, standing
+from repose.commands.run_folders import RUNS, Judge, RunFolder, open_run
 from repose.config import ExperimentBase, parse_arguments
 from repose.config.schema import LATER, NOT_IDENTITY
 from repose.engine import rundir
@@ -16,7 +16,7 @@ from repose.errors import UserError
 from repose.skeleton import Skeleton
 from repose.tables.claims import Interval
 from repose.tables.schema import inner
-from repose.tables.state import changed_since, data_fingerprint
+from repose.tables.state import data_fingerprint
 
 _NONE = "–"
 _TOLERANCE = 1e-6
@@ -212,8 +212,8 @@ def _unfinished(a: RunFolder, b: RunFolder) -> list[str]:
     without = [r for r in (a, b) if r.result.get("status") != "done" or not r.metrics]
     if not without:
         return []
-    changed = changed_since()
-    return [f"{r.name} has no result: it is {standing(r, changed)}" for r in without]
+    judge = Judge()
+    return [f"{r.name} has no result: it is {judge.standing(r)}" for r in without]
 
 
 def _protocols(a: RunFolder, b: RunFolder) -> list[str]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from repose import papers
-from repose.config import ExperimentBase, leaves, load_saved, nearest, read_yaml
-from repose.engine import locks, rundir
+from repose.config import SCHEMA, ExperimentBase, leaves, load_saved, nearest, read_yaml
+from repose.engine import locks, provenance, rundir
 from repose.errors import UserError
 from repose.tables.schema import inner
-from repose.tables.state import Changed, judge_run, younger_checkpoint
+from repose.tables.state import data_fingerprint, files_changed, judge_run, younger_checkpoint
 
 RUNS = "runs"
 """Where runs lie unless `log.runs` says otherwise."""
@@ -177,30 +178,50 @@ def _nearest_run(name: str, every: Sequence[RunFolder]) -> str:
     return f"did you mean {words[hint[0]]!r}?" if hint else "`repose runs` lists them"
 
 
-def standing(run: RunFolder, changed: Changed) -> Standing:
-    """How far a run is.
+class Judge:
+    """How far runs are; code and data are looked at once for all runs that share them: a long list takes seconds."""
 
-    Args:
-        run: a run folder.
-        changed: says what changed in code and data since a result (`tables.state.changed_since`).
-    """
-    if held := locks.owner(run.path):
-        return Standing("running", f"by {held}")
-    if run.damage:
-        return Standing("unreadable", run.damage)
-    try:
-        cfg = run.config()
-    except UserError as error:
-        if run.result.get("status") == "failed" or not run.raw:
-            return Standing("failed", str(run.result.get("error") or error))
-        return Standing("unreadable", str(error))
-    found = judge_run(run.path, cfg, changed)
-    if found.status == "measured":
-        if run.is_test and younger_checkpoint(run.path, run.path.parents[1]):
-            return Standing("stale", "its checkpoint was trained again")
-        return Standing("done")
-    if found.status == "failed":
-        return Standing("failed", str(run.result.get("error") or found.reason))
-    if found.status == "stale" and run.result.get("status") == "done":
-        return Standing("stale", found.reason)
-    return Standing("stopped", f"{found.reason} since" if found.status == "stale" else "go on with resume=auto")
+    def __init__(self) -> None:
+        self._code: dict[tuple[str, str | None, str], dict[str, str]] = {}
+        self._data: dict[str, str | None] = {}
+
+    def standing(self, run: RunFolder) -> Standing:
+        """How far a run is."""
+        if held := locks.owner(run.path):
+            return Standing("running", f"by {held}")
+        if run.damage:
+            return Standing("unreadable", run.damage)
+        if not run.raw:
+            return Standing("failed", str(run.result.get("error") or "it ended before it began"))
+        try:
+            papers.get(str(run.raw.get("paper")))
+            if run.raw.get("schema") != SCHEMA:
+                run.config()
+            # what is compared is the run's own config, which need not be resolved for that
+            found = judge_run(run.path, cast("Any", run), lambda _, result: self._changed(run, result))
+        except UserError as error:
+            return Standing("unreadable", str(error))
+        if found.status == "measured":
+            if run.is_test and younger_checkpoint(run.path, run.path.parents[1]):
+                return Standing("stale", "its checkpoint was trained again")
+            return Standing("done")
+        if found.status == "failed":
+            return Standing("failed", str(run.result.get("error") or found.reason))
+        if found.status == "stale" and run.result.get("status") == "done":
+            return Standing("stale", found.reason)
+        return Standing("stopped", f"{found.reason} since" if found.status == "stale" else "go on with resume=auto")
+
+    def _changed(self, run: RunFolder, result: dict[str, Any]) -> str:
+        """What changed in code and data since a result was written; "" if nothing did."""
+        code = (str(run.raw.get("paper")), run.raw.get("init"), str(run.raw.get("scale")))
+        if code not in self._code:
+            self._code[code] = provenance.code_fingerprint(*code)
+        if files := provenance.stale(result, self._code[code]):
+            return files_changed(files)
+        data = json.dumps([run.raw.get("data"), run.raw.get("skeleton")], sort_keys=True, default=str)
+        if data not in self._data:
+            self._data[data] = data_fingerprint(run.config())
+        now, then = self._data[data], inner(result, "data").get("fingerprint")
+        if now is not None and then is not None and now != then:
+            return f"the annotations or boxes of {run.data} changed"
+        return ""

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from repose.commands.run_folders import RUNS, RunFolder, Standing, find_runs, standing
+from repose.commands.run_folders import RUNS, Judge, RunFolder, Standing, find_runs
 from repose.config import find_experiment, nearest, parse_value, read_yaml
 from repose.engine.rundir import without_nan
 from repose.errors import UserError
 from repose.tables.cells import Choice, cells
 from repose.tables.report import shown
 from repose.tables.schema import find_tables
-from repose.tables.state import changed_since
 
 _WORD = re.compile(r"^(-?[\w.]+)(>=|<=|!=|>|<|=)(.*)$", re.DOTALL)
 _FACTS = ("params", "hours", "seed", "steps", "epochs", "lr", "global_batch", "init", "commit", "hardware", "identity")
@@ -89,8 +88,8 @@ def runs(words: list[str], as_json: bool) -> int:
     """
     root, filters, tables, experiments, sort = _parse(words)
     found = find_runs(root)
-    changed = changed_since()
-    every = [Listed(run, standing(run, changed)) for run in found]
+    judge = Judge()
+    every = [Listed(run, judge.standing(run)) for run in found]
     for key in [f.key for f in filters] + ([sort.lstrip("-")] if sort else []):
         _check_key(key, every)
     for name in experiments:

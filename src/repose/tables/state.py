@@ -90,8 +90,7 @@ def changed_since() -> Changed:
     def changed(cfg: ExperimentBase, result: dict[str, Any]) -> str:
         # not kept: the code may be edited while a table runs for hours
         if files := provenance.stale(result, provenance.code_fingerprint(cfg.paper, cfg.init, cfg.scale)):
-            names = [Path(f).name if Path(f).name != "__init__.py" else f for f in files]
-            return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} changed"
+            return files_changed(files)
         key = json.dumps(to_dict(cfg.data), sort_keys=True)
         if key not in data:
             data[key] = data_fingerprint(cfg)
@@ -101,6 +100,12 @@ def changed_since() -> Changed:
         return ""
 
     return changed
+
+
+def files_changed(files: list[str]) -> str:
+    """Which files changed, in a few words."""
+    names = [Path(f).name if Path(f).name != "__init__.py" else f for f in files]
+    return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''} changed"
 
 
 def data_fingerprint(cfg: ExperimentBase) -> str | None:
