@@ -143,7 +143,8 @@ def _convert(words: list[str], out: str | None) -> int:
 
     if len(words) != 1 or "=" in words[0]:
         raise UserError(
-            "data convert: name OCHuman's own annotation file (or MPII's): repose data convert data/ochuman/ochuman.json"
+            "data convert: name OCHuman's own annotation file (or MPII's): "
+            "repose data convert data/ochuman/ochuman.json"
         )
     native = Path(words[0])
     is_mpii = native.suffix == ".mat" or mpii.is_list(load_json(native))
