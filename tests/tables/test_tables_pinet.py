@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from repose.tables import costs, plot
 from repose.tables.cells import Cell, Choice, cells, choose
 from repose.tables.plan import unique
-from repose.tables.report import Line, Report
+from repose.tables.report import Line, Report, shown
 from repose.tables.schema import all_tables, find_tables, load_table
 from repose.tables.sweep import load_sweep
 
@@ -159,3 +159,8 @@ def test_figure_5_draws_bins_beside_cumulative_curves(tmp_path: Path, monkeypatc
     assert [line.get_label() for line in right.lines] == ["PINet"], "SPM has nothing there"
     assert list(left.lines[0].get_ydata()) == pytest.approx([0, 10, 20, 30, 40])
     assert left.lines[1].get_color() == right.lines[0].get_color() != left.lines[0].get_color()
+
+
+def test_counts_of_people_are_written_out() -> None:
+    assert [shown("people", v) for v in (4498.0, 999.4, 0.0311)] == ["4498", "999", "0.0311"]
+    assert shown("initial_AP", 0.0511) == "5.1"

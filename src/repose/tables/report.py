@@ -364,7 +364,9 @@ def mechanism(table: Table, lines: Sequence[Line]) -> list[str]:
 
 def shown(name: str, value: float) -> str:
     """A metric for people: AP and AR in percent, others with three digits."""
-    return f"{100 * value:.1f}" if in_percent(name) else f"{value:.3g}"
+    if in_percent(name):
+        return f"{100 * value:.1f}"
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"  # 4498 people, not 4.5e+03
 
 
 def in_percent(name: str) -> bool:
