@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -17,7 +16,6 @@ from table_kit import FAKE, TABLE, Numbers, flags, same, smoke, work_in, write_t
 from repose.errors import UserError
 from repose.tables import cli, headline_picture, page, publish, reproduce, runner
 from repose.tables.cells import cells
-from repose.tables.report import Report
 from repose.tables.schema import Table, headline_tables, load_table
 
 NETWORKS = headline_picture.networks
@@ -92,8 +90,8 @@ def test_a_picture_of_the_headline_networks_stands_on_the_page(
 ) -> None:
     seen: list[list[tuple[str, Path]]] = []
 
-    def draw(reports: Sequence[Report], image: str, out: Path) -> Path:
-        seen.append(NETWORKS(reports))
+    def draw(runs: list[tuple[str, Path]], image: str, data: str | None, out: Path) -> Path:
+        seen.append(runs)
         cv2.imwrite(str(out), np.zeros((90, 120, 3), np.uint8))
         return out
 
@@ -105,7 +103,7 @@ def test_a_picture_of_the_headline_networks_stands_on_the_page(
     assert 'width="120" height="90" alt="one image through' in Path("runs/report.html").read_text()
     assert Path("runs/headline.jpg").is_file()
 
-    def broken(reports: Sequence[Report], image: str, out: Path) -> Path:
+    def broken(runs: list[tuple[str, Path]], image: str, data: str | None, out: Path) -> Path:
         raise UserError("no such image")
 
     monkeypatch.setattr(headline_picture, "draw", broken)

@@ -25,29 +25,29 @@ def networks(reports: Sequence[Report]) -> list[tuple[str, Path]]:
     return found
 
 
-def draw(reports: Sequence[Report], image: str, out: Path) -> Path:
-    """Draw an image of the first network's data (or of `data=NAME`) through every headline network.
+def draw(runs: Sequence[tuple[str, Path]], image: str, data: str | None, out: Path) -> Path:
+    """Draw an image through several trained networks, its annotation first.
 
     Args:
-        reports: filled-in tables, those with a headline among them.
+        runs: name and run folder (or checkpoint) of each network.
         image: id in the validation set, or a file; empty = one with many people.
+        data: name of the data set; None = the first network's own.
         out: picture file; its suffix names the format.
 
     Returns:
         `out`.
 
     Raises:
-        UserError: no headline row is measured, or no such image.
+        UserError: no network, or no such image.
     """
     from repose.commands import compare
     from repose.data.preview import write
     from repose.field.predictor import load
 
-    runs = networks(reports)
     if not runs:
         raise UserError("no headline row is trained here, so there is no network to draw with: repose reproduce")
     models = [compare.Model(name, load(str(folder)), str(folder)) for name, folder in runs]
-    people = compare.annotated_people(models[0], reports[0].choice.data)
+    people = compare.annotated_people(models[0], data)
     photographs, broken = compare.find_photographs([image] if image else [], people)
     if broken:
         raise UserError(f"--image {image}: {broken[0]}")

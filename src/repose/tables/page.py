@@ -107,7 +107,10 @@ def report(words: list[str], flags: argparse.Namespace) -> int:
     for i, table in enumerate(tables, 1):
         _say(f"report: {table.name} ({i} of {len(tables)})")
         reports.append(report_of(table, choice, changed))
-    picture = headline_picture.draw(reports, flags.image or "", Path(flags.picture)) if flags.picture else None
+    picture: Path | None = None
+    if flags.picture:
+        runs = headline_picture.networks(reports)
+        picture = headline_picture.draw(runs, flags.image or "", choice.data, Path(flags.picture))
     write(path, build(reports, choice, picture))
     if picture:
         print(f"written: {picture}")

@@ -257,10 +257,11 @@ def _page(work: Work, out: str | None) -> None:
 
 def _picture(work: Work, reports: Sequence[Report], path: Path) -> Path | None:
     """One image through the headline networks, where there are any; a table is worth more than its picture."""
-    if not headline_picture.networks(reports):
+    networks = headline_picture.networks(reports)
+    if not networks:
         return None
     try:
-        return headline_picture.draw(reports, "", path)
+        return headline_picture.draw(networks, "", work.choice.data, path)
     except UserError as error:
         work.note("the picture of the headline networks", str(error))
         return None
