@@ -85,7 +85,8 @@ def method(role: Role) -> Method[Any]:
     """The network that a role is played by; its demo is the table row's, at mini."""
     table, row_id = ROWS[role]
     row = find_tables(table)[0].rows[row_id]
-    changed = dict([*leaves(row.set), *leaves(row.set_at.get("mini", {}))])
+    given = {word.partition("=")[0] for word in gallery_run.DEMO_RUN}  # of every demo
+    changed = {k: v for k, v in [*leaves(row.set), *leaves(row.set_at.get("mini", {}))] if k not in given}
     experiment = {"masks": "cganet/masks", "separated": "cganet/separated"}.get(role, "cganet/coco")
     return Method(
         title="CGANet",
