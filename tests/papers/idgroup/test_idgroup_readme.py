@@ -8,6 +8,7 @@ import pytest
 
 from repose import papers
 from repose.config import find_experiment, leaves, to_dict
+from repose.tables.schema import find_tables
 
 README = Path(papers.__file__).parent / "idgroup" / "README.md"
 TEXT = README.read_text(encoding="utf-8")
@@ -49,8 +50,11 @@ def test_switches_exist():
     assert [name for name in named if name not in known] == []
 
 
-def test_experiments_exist():
-    names = set(re.findall(r"(?<=[ `])(idgroup/[a-z0-9]+)(?=[` ])", TEXT))
-    assert names >= {"idgroup/mobilenetv3", "idgroup/maxvit"}
-    for name in names:
+def test_experiments_and_tables_exist():
+    names = set(re.findall(r"(?<=[ `])(idgroup/[a-z0-9-]+)(?=[` ])", TEXT))
+    tables = set(re.findall(r"repose table (idgroup/[a-z0-9-]+)", TEXT))
+    assert names >= {"idgroup/mobilenetv3", "idgroup/maxvit"} and tables >= {"idgroup/2", "idgroup/ablation-crops"}
+    for name in names - tables:
         assert find_experiment(name).is_file()
+    for name in tables:
+        assert find_tables(name)
