@@ -53,7 +53,7 @@ def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, root: Path) -> None:
 
 
 def wanted(**more: object) -> object:
-    return flags(**{"all": False, "out": None, **more})
+    return flags(**{"all": False, "out": None, "jobs": "1", **more})
 
 
 def steps(tmp_path: Path) -> list[str]:
@@ -236,7 +236,7 @@ for module in (schema, publish, overview, cli, reproduce):
 reproduce.changed_since = lambda: same
 cli.Counted = lambda runs, count: Numbers()
 reproduce.POLL_S = 0.1
-sys.exit(reproduce.reproduce(["scale=smoke"], flags(all=True, out=None)))
+sys.exit(reproduce.reproduce(["scale=smoke"], flags(all=True, out=None, jobs="1")))
 """
 
 

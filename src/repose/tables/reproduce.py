@@ -24,7 +24,7 @@ from repose.tables.cli import prepare_statistics, publish_rows, report_of, say_d
 from repose.tables.report import Report
 from repose.tables.runner import Jobs, Task, parse_gpus, run_tasks
 from repose.tables.schema import Table, headline_tables
-from repose.tables.spread import runs_at_a_time, shared_cores
+from repose.tables.spread import cores, runs_at_a_time, shared_cores
 from repose.tables.state import Changed, State, changed_since, state_of
 
 PICTURE = "headline.jpg"
@@ -82,7 +82,9 @@ def reproduce(words: list[str], flags: argparse.Namespace) -> int:
     gpus = parse_gpus(flags.gpus)
     _resolve(work)
     left = sum(s.status != "measured" for s in work.states.values())
-    work.jobs = len(gpus) or runs_at_a_time(work.cells, left, flags.jobs)
+    # smoke's networks are so small that most of a run is its start: several go together, on a GPU too
+    several = str(min(cores(), 4)) if choice.scale == "smoke" else None
+    work.jobs = len(gpus) or runs_at_a_time(work.cells, left, flags.jobs or several)
     _say_plan(work)
     if flags.plan:
         return 1 if work.problems else 0
