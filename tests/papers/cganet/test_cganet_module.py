@@ -9,6 +9,7 @@ from torch import tensor
 
 from repose import papers
 from repose.config import load
+from repose.data.masks import refuse_without_masks
 from repose.engine.module import View
 from repose.errors import UserError
 from repose.geometry import mirror
@@ -28,7 +29,7 @@ from repose.papers.cganet.decode import (
     see,
 )
 from repose.papers.cganet.model import Maps
-from repose.papers.cganet.module import CGANetModule, cganet_module, refuse_without_masks
+from repose.papers.cganet.module import CGANetModule, cganet_module
 from repose.papers.cganet.targets import from_roi
 from repose.skeleton import COCO17
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from repose.data.coco import Annotations
+from repose.data.masks import refuse_without_masks
 from repose.engine.graph import Graph
 from repose.engine.module import PoseModule, View
 from repose.errors import UserError
@@ -28,19 +28,6 @@ _FOUND_IOU = 0.5
 def cganet_module(cfg: Experiment, skeleton: Skeleton) -> PoseModule:
     """The module that `model.kind` names."""
     return (CGANetModule if cfg.model.kind == "single" else SeparatedModule)(cfg, skeleton)
-
-
-def refuse_without_masks(annotations: Annotations) -> None:
-    """Stop where nobody of a COCO-format file has a mask.
-
-    Raises:
-        UserError: nobody has.
-    """
-    if not any(annotations.has_mask(row) for row in range(len(annotations.crowd_A)) if not annotations.crowd_A[row]):
-        raise UserError(
-            f"{annotations.file}: nobody has a `segmentation`, which model.task=masks learns from; "
-            "use other data, or model.task=keypoints"
-        )
 
 
 class CGANetModule(PoseModule):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from repose.data.masks import refuse_without_masks
 from repose.engine.graph import Graph
 from repose.engine.module import PoseModule, View
 from repose.errors import UserError
@@ -44,7 +45,9 @@ class MaskRCNNModule(PoseModule):
         return {name: getattr(self.cfg.loss, name) for name in names}
 
     def on_fit_start(self) -> None:
-        """Refuse to train a random network whose batch norms are frozen: it would learn nothing of use."""
+        """Refuse to train masks without any, and a random network with frozen batch norms: it learns nothing of use."""
+        if self.cfg.model.task == "masks" and self._trainer is not None:
+            refuse_without_masks(self.trainer.datamodule.train_set.annotations)  # pyright: ignore[reportAttributeAccessIssue]
         model = self.cfg.model
         given = (model.weights, model.backbone.weights, self.cfg.init, self.cfg.resume)
         if model.backbone.norm == "frozen" and not any(given):
