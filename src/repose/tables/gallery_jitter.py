@@ -188,7 +188,10 @@ def jittered(
         raise UserError(f"nobody with labelled joints to show in {first.test_set.annotations.file.name}")
 
     def side(batch: Batch) -> Tensor:
-        return box_size(batch.people.box_N4).prod(-1) * batch.people.labelled_N
+        """Sizes of the people with joints; those whose jittered boxes leave the picture count least."""
+        box_LN4 = jittered_boxes(batch, size_L)
+        inside_LN2 = (box_LN4[..., :2] >= 0) & (box_LN4[..., 2:] <= batch.valid_size_B2[0])
+        return box_size(batch.people.box_N4).prod(-1) * batch.people.labelled_N * (inside_LN2.all(-1).all(0) + 1e-6)
 
     batch = batches[0] if ids else max(batches, key=lambda b: float(side(b).max()))
     n = int(side(batch).argmax())
@@ -202,9 +205,9 @@ def jittered(
     union_4 = np.concatenate([box_LN4[:, n, :2].amin(0).numpy(), box_LN4[:, n, 2:].amax(0).numpy()])
     ratio = (union_4[3] - union_4[1]) / max(union_4[2] - union_4[0], 1)
     cell_size = (2.2, 2.2 * float(np.clip(ratio, 0.6, 2.2)) + 0.25)
-    figure, panels = grid(
-        len(rows) * len(size_L), len(size_L), cell_size, f"{first.heading}, image {int(batch.image_id_B[0])}"
-    )
+    figure, panels = grid(len(rows) * len(size_L), len(size_L), cell_size)
+    lines = [f"image {int(batch.image_id_B[0])}", *(f"{label(run)}: {run.heading}" for run in runs)]
+    figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=8)
     image = viz.as_image(batch.image_B3HW[0])
     for panel, (row, at) in zip(panels, ((r, at) for r in rows for at in range(len(size_L))), strict=True):
         show_image(panel, image, f"{row.name}, {size_L[at]:g}: OKS {row.oks_L[at]:.2f}")
