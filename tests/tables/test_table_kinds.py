@@ -245,7 +245,7 @@ def test_parts_run_together_with_one_estimate(
     for module in (schema, publish, cli):
         monkeypatch.setattr(module, "experiments_root", lambda: tmp_path / "here")
     monkeypatch.setattr(cli, "changed_since", lambda: same)
-    monkeypatch.setattr(cli, "Counted", lambda runs: More())
+    monkeypatch.setattr(cli, "Counted", lambda runs, count: More())
     monkeypatch.setenv("FAKE_COUNT", str(tmp_path / "count"))
     for name in ("table-1a", "table-1b"):
         write_table(tmp_path, COLUMNS, name)

@@ -37,7 +37,7 @@ def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (schema, publish, overview, cli):
         monkeypatch.setattr(module, "experiments_root", lambda: tmp_path / "here")
     monkeypatch.setattr(cli, "changed_since", lambda: same)
-    monkeypatch.setattr(cli, "Counted", lambda runs: Numbers())
+    monkeypatch.setattr(cli, "Counted", lambda runs, count: Numbers())
     write_table(tmp_path)
     return tmp_path / "here"
 
