@@ -1,6 +1,7 @@
 """The DataModule: the same batches whatever loads them, bad input, resume."""
 
 import json
+import signal
 
 import cv2
 import numpy as np
@@ -72,11 +73,13 @@ def test_second_stage_begins_with_its_epoch_inside_persistent_workers(crowd_of):
 
 
 def test_every_worker_has_one_opencv_thread(crowd_of, monkeypatch):
-    calls = []
+    calls, ignored = [], []
     monkeypatch.setattr(datamodule_module.cv2, "setNumThreads", calls.append)
-    datamodule_module._one_thread(0)
+    monkeypatch.setattr(datamodule_module.signal, "signal", lambda number, handler: ignored.append((number, handler)))
+    datamodule_module._set_up_worker(0)
     assert calls == [0]
-    assert crowd_of(2).module(workers=1).train_dataloader().worker_init_fn is datamodule_module._one_thread
+    assert (signal.SIGTERM, signal.SIG_IGN) in ignored  # tests/commands/test_group_signal.py says why
+    assert crowd_of(2).module(workers=1).train_dataloader().worker_init_fn is datamodule_module._set_up_worker
 
 
 def test_default_workers_are_one_per_core_at_most_eight(crowd_of, monkeypatch):

@@ -17,6 +17,7 @@ from repose.config import experiments_root
 from repose.engine import provenance, rundir
 from repose.errors import UserError
 from repose.tables.cells import at_scale, cell
+from repose.tables.claims import FLOOR
 from repose.tables.render import markdown_table, measured
 from repose.tables.report import Line, Report, protocol_line, shown
 from repose.tables.schema import COSTS, Row, Table, find_tables, headline_tables, inner
@@ -201,11 +202,23 @@ def block(name: str, scale: str) -> str:
         parts += list(sources)
         if scale != "paper" and any(r["seeds"] for r in every):
             parts.append(f"Scale {scale} is scaled down: its AP is not comparable with the paper's.")
+        if any(_at_floor(r) for r in every):
+            parts.append(_FLOOR_SAYS)
     return "\n\n".join(parts) + "\n"
 
 
 def _published_ap(last: Mapping[str, str]) -> str:
-    return f"{last['AP']} [{last['AP_low']}, {last['AP_high']}]" if last.get("AP") else "–"
+    if not last.get("AP"):
+        return "–"
+    return f"{last['AP']} [{last['AP_low']}, {last['AP_high']}]" + (" floor" if _at_floor(last) else "")
+
+
+def _at_floor(last: Mapping[str, str]) -> bool:
+    """Whether a published AP is too low to rank anything."""
+    return bool(last.get("AP")) and float(last["AP"]) < 100 * FLOOR
+
+
+_FLOOR_SAYS = f"floor: an AP below {100 * FLOOR:.0f} is too low to rank rows."
 
 
 def _published_costs(row: Row, last: Mapping[str, str]) -> tuple[str, str]:
@@ -219,6 +232,7 @@ def _headline_block(scale: str) -> str:
     """One row per paper, from the newest published row at a scale."""
     rows: list[list[str]] = []
     how: list[str] = []
+    measured_rows: list[Mapping[str, str]] = []
     for table in headline_tables():
         assert table.headline is not None
         row = table.rows[table.headline.row]
@@ -237,6 +251,7 @@ def _headline_block(scale: str) -> str:
             ]
         )
         if last:
+            measured_rows.append(last)
             seeds = "1 seed" if last["seeds"] == "1" else f"{last['seeds']} seeds"
             how.append(
                 f"- {table.headline.method}: {last['protocol']}; {last['hardware']}; {last['hours']} h; {seeds}; "
@@ -249,6 +264,8 @@ def _headline_block(scale: str) -> str:
         if scale != "paper":
             text = f"Scale {scale} is scaled down: its AP is comparable neither with the paper's nor between methods"
             parts.append(f"{text}. Parameters and GFLOPs are counted at the paper's size.")
+        if any(_at_floor(last) for last in measured_rows):
+            parts.append(_FLOOR_SAYS)
     return "\n\n".join(parts) + "\n"
 
 

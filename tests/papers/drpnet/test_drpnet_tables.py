@@ -26,7 +26,8 @@ def row_identities(table, scale: str) -> dict[str, str]:
 
 def test_all_are_there():
     assert {p.stem for p in TABLES} == {
-        "table-1", "table-2", "table-3", "figure-3", "ablation-loss-weights", "ablation-sigma", "low-resolution",
+        "table-1", "table-2", "table-3", "table-4", "figure-3", "figure-4", "figure-5", "figure-6", "figure-7",
+        "ablation-loss-weights", "ablation-sigma", "low-resolution",
     }  # fmt: skip
     assert {p.stem for p in SWEEPS} == {"drpnet-roi-size", "drpnet-loss-weights", "drpnet-sigma"}
 
