@@ -117,8 +117,8 @@ FACTS = {
             "decode.threshold": "untrained scores are near one half; tests/papers/baselines/test_maskrcnn.py",
         },
         overfit={"loss.samples": 32},
-        steps=90,
-        lr=6e-3,
+        steps=160,
+        lr=3e-3,
     ),
     "rtmpose": Facts(
         experiment="baselines/rtmpose-m",
