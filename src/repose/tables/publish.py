@@ -185,7 +185,7 @@ def block(name: str, scale: str) -> str:
                     row.label,
                     *(f"{paper[m]:.1f}" if m in paper else "–" for m in metrics),
                     *(_published_ap(last) if m == "AP" else more.get(m, "–") for m in ours),
-                    *_published_costs(row, last),
+                    *_published_costs(table, row, last),
                     row.kind.replace("-", " ") if not row.has_network else done if last else "not published",
                 ]
             )
@@ -221,11 +221,14 @@ def _at_floor(last: Mapping[str, str]) -> bool:
 _FLOOR_SAYS = f"floor: an AP below {100 * FLOOR:.0f} is too low to rank rows."
 
 
-def _published_costs(row: Row, last: Mapping[str, str]) -> tuple[str, str]:
-    """GFLOPs and params, paper / ours."""
+def _published_costs(table: Table, row: Row, last: Mapping[str, str]) -> tuple[str, str]:
+    """GFLOPs and params, paper / ours; parameters in the paper's unit, which is named where it is not a million."""
     gflops = f"{row.paper['GFLOPs']:.2f}" if "GFLOPs" in row.paper else "–"
     params = f"{row.paper['params']:.1f}" if "params" in row.paper else "–"
-    return f"{gflops} / {last.get('GMACs') or '–'}", f"{params} / {last.get('params_M') or '–'}"
+    ours = last.get("params_M") or "–"
+    if table.params_unit == "2^20" and ours != "–":
+        ours = f"{float(ours) * 1e6 / 2**20:.3f} x 2^20"
+    return f"{gflops} / {last.get('GMACs') or '–'}", f"{params} / {ours}"
 
 
 def _headline_block(scale: str) -> str:
@@ -237,7 +240,7 @@ def _headline_block(scale: str) -> str:
         assert table.headline is not None
         row = table.rows[table.headline.row]
         last = (read_published(table, scale).get(row.id) or [{}])[-1]
-        gflops, params = _published_costs(row, last)
+        gflops, params = _published_costs(table, row, last)
         status = "measured" if last else "not published" if at_scale(row, scale) else f"not run at {scale}"
         rows.append(
             [
