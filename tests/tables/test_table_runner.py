@@ -253,6 +253,15 @@ def test_a_test_of_a_newer_checkpoint_is_stale(tmp_path: Path) -> None:
     assert str(judge(coarse, same)) == "stale: its checkpoint was trained again"
 
 
+def test_a_test_that_was_killed_before_it_began_goes_on(tmp_path: Path) -> None:
+    table, choice = write_table(tmp_path), smoke()
+    run_tasks(todo(table, choice), quiet())
+    coarse = cell(table, table.rows["coarse"], choice)
+    (coarse.folder / "result.json").unlink()  # its folder and log are there
+    assert judge(coarse, same).status == "stopped"
+    assert {s.status for s in run_tasks(todo(table, choice), quiet()).values()} == {"measured"}
+
+
 def test_an_index_is_one_training_and_its_tests(tmp_path: Path) -> None:
     table, choice = write_table(tmp_path), smoke()
     found = [c for f in cells(table, choice).values() for c in f]

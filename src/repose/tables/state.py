@@ -51,7 +51,7 @@ def state_of(cell: Cell, changed: Changed) -> State:
 def judge(cell: Cell, changed: Changed) -> State:
     """State of a cell from its run folder alone, whoever holds the lock."""
     found = judge_run(cell.folder, cell.loaded.cfg, changed)
-    if cell.parent and found.status in ("measured", "stopped"):
+    if cell.parent and found.result is not None and found.status in ("measured", "stopped"):
         parent = judge(cell.parent, changed)
         if parent.status != "measured":
             return State("stale", f"the run it tests is {parent.status}", found.result)
