@@ -58,5 +58,5 @@ def test_presets_exist():
 
 
 def test_result_blocks_are_marked_and_current():
-    assert re.findall(r"<!-- results:(\S+) -->", TEXT) == ["drpnet/3:mini", "drpnet/2:mini"]
+    assert re.findall(r"<!-- results:(\S+) -->", TEXT) == ["drpnet/3:mini", "drpnet/3:lite", "drpnet/2:mini"]
     assert readme_blocks_current(README)
