@@ -69,7 +69,7 @@ def test_two_runs_share_one_start_and_begin_with_its_weights(synthetic_smoke, tm
     five = run.train(_load(*where, *size, "model.roi.size=5"))
     nine = run.train(_load(*where, *size, "model.roi.size=9"))
     assert five["init"] == nine["init"] == "drpnet/m trained first"
-    runs = sorted(p for p in (tmp_path / "drpnet").iterdir() if p.is_dir())
+    runs = sorted(p for p in (tmp_path / "drpnet").iterdir() if (p / "result.json").is_file())
     assert len(runs) == 3, "the start was trained once"
     (start,) = (p for p in runs if str(p) not in (five["dir"], nine["dir"]))
 
