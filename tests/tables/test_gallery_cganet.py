@@ -2,35 +2,17 @@
 
 from dataclasses import replace
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
+from gallery_kit import no_windows, trained  # noqa: F401 - a fixture of the whole file
 
-from repose import papers
-from repose.config import load
-from repose.engine.run import train
 from repose.errors import UserError
 from repose.papers.cganet.decode import Detections
 from repose.tables import gallery, gallery_jitter, gallery_run
 from repose.tables import gallery_cganet as figures
 
 WORDS = ["scale=smoke", "data=synthetic", "data.synthetic=null", "log.wandb=off", "log.progress=false"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_windows():
-    with mpl.rc_context({"backend": "agg", "figure.max_open_warning": 0}):
-        plt.switch_backend("agg")
-        yield
-        plt.close("all")
-
-
-def trained(folder, root, experiment, *words):
-    run = str(folder / "run")
-    train(load(experiment, [*WORDS, f"data.root={root}", f"log.dir={run}", *words], find_paper=papers.get))
-    return run
 
 
 @pytest.fixture(scope="module")

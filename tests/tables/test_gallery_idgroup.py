@@ -3,15 +3,12 @@
 import math
 from dataclasses import replace
 
-import matplotlib as mpl
+import gallery_kit
 import numpy as np
 import pytest
 import torch
-from matplotlib import pyplot as plt
+from gallery_kit import no_windows  # noqa: F401 - a fixture of the whole file
 
-from repose import papers
-from repose.config import load
-from repose.engine.run import train
 from repose.errors import UserError
 from repose.tables import gallery
 from repose.tables import gallery_idgroup as figures
@@ -19,28 +16,10 @@ from repose.tables import gallery_idgroup as figures
 FIGURES = ("presence", "vectors", "clusters", "recovered", "figure_3")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _no_windows():
-    with mpl.rc_context({"backend": "agg", "figure.max_open_warning": 0}):
-        plt.switch_backend("agg")
-        yield
-        plt.close("all")
-
-
 @pytest.fixture(scope="module")
 def run(synthetic_smoke, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gallery-idgroup")
-    words = [
-        "scale=smoke",
-        "data=synthetic",
-        f"data.root={synthetic_smoke}",
-        "data.synthetic=null",
-        f"log.dir={folder / 'run'}",
-        "log.wandb=off",
-        "log.progress=false",
-    ]
-    train(load("idgroup/mobilenetv3", words, find_paper=papers.get))
-    return figures.open_run(gallery.Settings.of(str(folder / "run"), figures=str(folder / "figures")))
+    return figures.open_run(gallery_kit.settings(folder, synthetic_smoke, "idgroup/mobilenetv3"))
 
 
 @pytest.fixture(scope="module")
