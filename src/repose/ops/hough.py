@@ -13,7 +13,7 @@ _EXACT = 1 << 24
 """Up to here float32 holds every integer."""
 _CACHED = 1 << 15
 """Votes whose intermediate values fit into a CPU core's own cache."""
-_TILE = 32
+_TILE = 16
 """[pixels] smallest side of the tiles that `smooth_near` works in."""
 
 
@@ -133,31 +133,40 @@ def smooth_near(map_CHW: Tensor, sigma_C: tuple[float, ...], threshold: float, m
     reach = radius + margin
     tile = max(_TILE, 2 * reach + 1)  # so that the neighbourhood of a pixel lies in at most two tiles per axis
     down, across = -(-height // tile), -(-width // tile)
-    channel_A, y_A, x_A = (map_CHW > threshold).nonzero(as_tuple=True)
+    channel_A, y_A, x_A = _above(map_CHW, threshold)
     touched = torch.zeros(c, down, across, dtype=torch.bool, device=map_CHW.device)
     for y in ((y_A - reach).clamp_(min=0), (y_A + reach).clamp_(max=height - 1)):
         for x in ((x_A - reach).clamp_(min=0), (x_A + reach).clamp_(max=width - 1)):
             touched[channel_A, y // tile, x // tile] = True
     channel_T, row_T, column_T = touched.nonzero(as_tuple=True)
-    below, right = down * tile - height, across * tile - width
-    padded = F.pad(map_CHW, (radius, radius + right, radius, radius + below), mode="replicate")
-    wide = padded.shape[-1]
-    first_T = channel_T * (padded.shape[-2] * wide) + row_T * (tile * wide) + column_T * tile
     out = map_CHW.new_empty(c, down * tile, across * tile).zero_()
     out_wide = across * tile
     to_T = channel_T * (down * tile * out_wide) + row_T * (tile * out_wide) + column_T * tile
-    t = torch.arange(tile + 2 * radius, device=map_CHW.device)
-    from_SS, to_SS = t[:, None] * wide + t, t[:tile, None] * out_wide + t[:tile]
+    t = torch.arange(-radius, tile + radius, device=map_CHW.device)
+    # A border that repeats is an index that stops there: no padded copy of the whole map.
+    y_TS = (row_T[:, None] * tile + t).clamp_(0, height - 1) * width + (channel_T * height * width)[:, None]
+    x_TS = (column_T[:, None] * tile + t).clamp_(0, width - 1)
+    to_SS = torch.arange(tile, device=map_CHW.device)[:, None] * out_wide + torch.arange(tile, device=map_CHW.device)
     part = max(1, _CACHED // len(t) ** 2) if map_CHW.is_cpu else max(1, len(channel_T))
     own_T = torch.tensor(sigma_C, device=map_CHW.device)[channel_T]
+    flat = map_CHW.reshape(-1)
     for sigma in sorted(set(sigma_C)):
-        kernel = _kernel(sigma, radius).to(map_CHW)
+        along_ST = _band(_kernel(sigma, radius).to(map_CHW), tile)
         mine = (own_T == torch.tensor(sigma, device=own_T.device)).nonzero()[:, 0]
         for some in mine.split(part):
-            block = padded.view(-1)[first_T[some, None, None] + from_SS][:, None]
-            rows = F.conv2d(block, kernel[None, None, None, :])
-            out.view(-1)[to_T[some, None, None] + to_SS] = F.conv2d(rows, kernel[None, None, :, None])[:, 0]
+            block_TSS = flat[y_TS[some][:, :, None] + x_TS[some][:, None]]
+            out.view(-1)[to_T[some, None, None] + to_SS] = along_ST.T @ (block_TSS @ along_ST)
     return out[:, :height, :width]
+
+
+def _band(kernel_D: Tensor, size: int) -> Tensor:
+    """A kernel as the matrix that smooths `size + len(kernel) - 1` values to `size`."""
+    d = len(kernel_D)
+    band = kernel_D.new_zeros(size + d - 1, size)
+    columns = torch.arange(size, device=kernel_D.device)
+    for i in range(d):
+        band[columns + i, columns] = kernel_D[i]
+    return band
 
 
 def _radius(sigma: float) -> int:
@@ -190,29 +199,37 @@ def sparse_peaks(map_KHW: Tensor, threshold: float, radius: int, refine: int) ->
         (N,) int64 channels, (N, 2) positions, (N,) heights; by channel, then in reading order.
     """
     height, width = map_KHW.shape[-2:]
-    pad = max(radius, refine, 1)
-    padded = F.pad(map_KHW, (pad,) * 4)
-    flat, wide = padded.reshape(-1), width + 2 * pad
-    at_N = (flat > threshold).nonzero()[:, 0]
+    channel_N, y_N, x_N = _above(map_KHW, threshold)
+    value_N = map_KHW[channel_N, y_N, x_N]
     for reach in sorted({1, radius} if radius >= 1 else {0}):  # the small window leaves few for the large one
-        offset_T = _window(reach, wide, flat.device)
-        value_N1 = flat[at_N][:, None]
-        around_NT = flat[at_N[:, None] + offset_T]
-        beaten_N = ((around_NT > value_N1) | ((around_NT == value_N1) & (offset_T < 0))).any(1)
-        at_N = at_N[~beaten_N]
-    channel_N = torch.div(at_N, (height + 2 * pad) * wide, rounding_mode="floor")
-    pixel_N = at_N - channel_N * ((height + 2 * pad) * wide)
-    y_N = torch.div(pixel_N, wide, rounding_mode="floor")
-    position_N2 = torch.stack([pixel_N - y_N * wide - pad, y_N - pad], dim=-1).to(map_KHW.dtype)
-    if refine > 0 and len(at_N):
-        mass_NT = flat[at_N[:, None] + _window(refine, wide, flat.device)]
-        t = torch.arange(-refine, refine + 1, device=flat.device, dtype=map_KHW.dtype)
-        dy_T, dx_T = (g.reshape(-1) for g in torch.meshgrid(t, t, indexing="ij"))
-        moved = torch.stack([(mass_NT * dx_T).sum(1), (mass_NT * dy_T).sum(1)], dim=-1)
-        position_N2 = position_N2 + moved / mass_NT.sum(1, keepdim=True)
-    return channel_N, position_N2, flat[at_N]
+        dy_T, dx_T = _window(reach, map_KHW.device)
+        # Beyond the border stands the border's pixel, which lies in the window anyway: no padded copy of the whole map.
+        y_NT, x_NT = (y_N[:, None] + dy_T).clamp_(0, height - 1), (x_N[:, None] + dx_T).clamp_(0, width - 1)
+        around_NT = map_KHW[channel_N[:, None], y_NT, x_NT]
+        before_NT = y_NT * width + x_NT < (y_N * width + x_N)[:, None]
+        beaten_N = ((around_NT > value_N[:, None]) | ((around_NT == value_N[:, None]) & before_NT)).any(1)
+        channel_N, y_N, x_N, value_N = (part[~beaten_N] for part in (channel_N, y_N, x_N, value_N))
+    position_N2 = torch.stack([x_N, y_N], dim=-1).to(map_KHW.dtype)
+    if refine > 0 and len(value_N):
+        dy_T, dx_T = _window(refine, map_KHW.device)
+        y_NT, x_NT = y_N[:, None] + dy_T, x_N[:, None] + dx_T
+        inside_NT = (y_NT >= 0) & (y_NT < height) & (x_NT >= 0) & (x_NT < width)
+        near_NT = map_KHW[channel_N[:, None], y_NT.clamp_(0, height - 1), x_NT.clamp_(0, width - 1)]
+        mass_NT = torch.where(inside_NT, near_NT, 0.0)
+        moved_N2 = torch.stack([(mass_NT * dx_T).sum(1), (mass_NT * dy_T).sum(1)], dim=-1)
+        position_N2 = position_N2 + moved_N2 / mass_NT.sum(1, keepdim=True)
+    return channel_N, position_N2, value_N
 
 
-def _window(reach: int, wide: int, device: torch.device) -> Tensor:
+def _above(map_KHW: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Channel, y and x of the pixels above a threshold, in reading order; rows without any are skipped at once."""
+    channel_R, y_R = (map_KHW.amax(-1) > threshold).nonzero(as_tuple=True)
+    row_A, x_A = (map_KHW[channel_R, y_R] > threshold).nonzero(as_tuple=True)
+    return channel_R[row_A], y_R[row_A], x_A
+
+
+def _window(reach: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Offsets dy and dx of a window's pixels, in reading order."""
     t = torch.arange(-reach, reach + 1, device=device)
-    return (t[:, None] * wide + t).reshape(-1)
+    dy, dx = torch.meshgrid(t, t, indexing="ij")
+    return dy.reshape(-1), dx.reshape(-1)
