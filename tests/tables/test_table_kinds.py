@@ -237,6 +237,17 @@ def test_estimate_counts_a_shared_run_once(tmp_path: Path) -> None:
     assert str(plan.estimate(wanted, done)) == "1 test to run"
 
 
+def test_estimate_names_what_rows_start_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = write_table(tmp_path, COLUMNS, "table-1a")
+    wanted = [c for f in cells(table, smoke("init=drpnet/m")).values() for c in f]
+    said = plan.starts(wanted, {c.key: State("not run") for c in wanted})
+    assert said == "and before them the trainings that rows start from, about 30 min by their epochs: drpnet/m"
+    assert plan.starts(wanted, {c.key: State("measured") for c in wanted}) == ""
+    alone = [c for f in cells(table, smoke()).values() for c in f]
+    assert plan.starts(alone, {c.key: State("not run") for c in alone}) == ""
+
+
 def test_parts_run_together_with_one_estimate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

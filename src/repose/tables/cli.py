@@ -170,6 +170,8 @@ def _run(name: str, tables: Sequence[Table], choice: Choice, changed: Changed, f
     if len(before) < len(todo):
         parts = f" ({', '.join(t.name for t in tables)})" if len(tables) > 1 else ""
         _say(f"{name}{parts}: {plans.estimate(wanted, states, jobs)}")
+        if starts := plans.starts(wanted, states):
+            _say(f"{name}: {starts}")
 
     def done(task: Task, state: State) -> None:
         if task.key in before and state.status == "measured":
@@ -214,16 +216,18 @@ def _say(line: str) -> None:
 def _plan(tables: Sequence[Table], choice: Choice, changed: Changed, flags: argparse.Namespace) -> int:
     found: list[dict[str, Any]] = []
     hours, unknown = 0.0, 0
-    missing: list[str] = []
     seen: dict[str, str] = {}
+    every: list[Cell] = []
+    states: dict[str, State] = {}
     for one in tables:
         runs = cells(one, choice)
-        states = {c.key: state_of(c, changed) for c in plans.unique(c for r in runs.values() for c in r)}
+        every += (c for r in runs.values() for c in r)
+        states |= {c.key: state_of(c, changed) for c in plans.unique(every) if c.key not in states}
         for line in plans.plan(one, runs, states, seen):
             found.append({"table": one.name, **line.__dict__})
             hours += line.hours or 0.0
             unknown += line.hours is None and line.what.startswith("train")
-        missing += [m for m in plans.missing_data(c for r in runs.values() for c in r) if m not in missing]
+    missing = plans.missing_data(every)
     if flags.json:
         print(json.dumps({"rows": found, "hours": hours, "unknown": unknown, "missing_data": missing}))
         return 0
@@ -233,6 +237,8 @@ def _plan(tables: Sequence[Table], choice: Choice, changed: Changed, flags: argp
         if row["command"]:
             print(f"    {row['command']}")
     print(f"in all about {hours:.3g} h" + (f", and {unknown} trainings of unknown length" if unknown else ""))
+    if starts := plans.starts(every, states):
+        print(starts)
     for text in missing:
         print(f"data: {text}")
     return 0

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from repose.engine import rundir
+from repose.engine.start import start_of
 from repose.errors import UserError
 from repose.tables.cells import Cell
 from repose.tables.runner import Task
@@ -215,6 +217,35 @@ def estimate(cells: Sequence[Cell], states: Mapping[str, State], jobs: int = 1) 
     side = max(min(jobs, len(train)), 1)
     hours = sum(h or 0.0 for h in known) / side
     return Estimate(len(train), len(todo) - len(train), hours, known.count(None), side)
+
+
+def starts(cells: Sequence[Cell], states: Mapping[str, State]) -> str:
+    """A line on the experiments that rows start from (`init=`) and that are not trained yet; "" without any.
+
+    Their hours are those of a row that goes on from them, times the ratio of their epochs.
+
+    Args:
+        cells: of one or more tables.
+        states: by cell key.
+    """
+    found: dict[str, float | None] = {}
+    for cell in unique(cells):
+        if cell.parent is None and cell.row.kind == "train" and states[cell.key].status != "measured":
+            first = start_of(cell.loaded)
+            if first is None or (rundir.read_result(rundir.run_dir(first.cfg)) or {}).get("status") == "done":
+                continue
+            hours = cell.row.hours.get(cell.choice.scale)
+            scaled = hours * first.cfg.train.epochs / cell.loaded.cfg.train.epochs if hours is not None else None
+            name = str(cell.loaded.cfg.init)
+            found[name] = scaled if found.get(name) is None else found[name]
+    if not found:
+        return ""
+    known = [h for h in found.values() if h is not None]
+    unknown = f" and {len(found) - len(known)} of unknown length" if len(known) < len(found) else ""
+    return (
+        f"and before them the trainings that rows start from, about {60 * sum(known):.0f} min{unknown} "
+        f"by their epochs: {', '.join(found)}"
+    )
 
 
 def missing_data(cells: Iterable[Cell]) -> list[str]:

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from repose.config import experiments_root
-from repose.engine import rundir
-from repose.engine.start import start_of
 from repose.errors import UserError
 from repose.tables import headline_picture, page, publish
 from repose.tables import plan as plans
@@ -128,13 +126,8 @@ def _say_plan(work: Work) -> None:
         _say(f"reproduce: {plans.estimate(work.cells, work.states, work.jobs)}")
     else:
         _say("reproduce: nothing to run")
-    if starts := _starts(work):
-        known = [h for h in starts.values() if h is not None]
-        unknown = f" and {len(starts) - len(known)} of unknown length" if len(known) < len(starts) else ""
-        _say(
-            f"reproduce: and before them the trainings that rows start from, about {60 * sum(known):.0f} min{unknown} "
-            f"by their epochs: {', '.join(starts)}"
-        )
+    if starts := plans.starts(work.cells, work.states):
+        _say(f"reproduce: {starts}")
     for table in work.tables:
         found = work.runs.get(table.name)
         if found is None:
@@ -146,24 +139,6 @@ def _say_plan(work: Work) -> None:
             _say(f"  {table.name}: {'measured' if found else 'nothing to run'}")
     for text in plans.missing_data(work.cells):
         _say(f"  data: {text}")
-
-
-def _starts(work: Work) -> dict[str, float | None]:
-    """Experiments that rows start from (`init=`) and that are not trained yet, each with its hours.
-
-    The hours are those of a row that goes on from it, times the ratio of their epochs; None where no row has any.
-    """
-    found: dict[str, float | None] = {}
-    for cell in plans.unique(work.cells):
-        if cell.parent is None and cell.row.kind == "train" and work.states[cell.key].status != "measured":
-            first = start_of(cell.loaded)
-            if first is None or (rundir.read_result(rundir.run_dir(first.cfg)) or {}).get("status") == "done":
-                continue
-            hours = cell.row.hours.get(work.choice.scale)
-            scaled = hours * first.cfg.train.epochs / cell.loaded.cfg.train.epochs if hours is not None else None
-            name = str(cell.loaded.cfg.init)
-            found[name] = scaled if found.get(name) is None else found[name]
-    return found
 
 
 # --- running -------------------------------------------------------------------------------------------------------
