@@ -1,3 +1,8 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
 from repose.engine import provenance
 
 
@@ -16,3 +21,26 @@ def test_stale_names_changed_added_and_removed_files():
 
 def test_machine_and_versions_in_words():
     assert provenance.hardware() and provenance.versions()["torch"]
+
+
+def test_diff_has_code_and_settings_but_no_texts_and_no_published_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "src" / "repose"
+    results = tmp_path / "experiments" / "drpnet" / "results"
+    for folder in (package, results):
+        folder.mkdir(parents=True)
+    code, text, published = package / "code.py", tmp_path / "README.md", results / "table-3.csv"
+    for file in (code, text, published):
+        file.write_text("before\n")
+    for words in ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm first"):
+        subprocess.run(["git", *words.split()], cwd=tmp_path, check=True)
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+    text.write_text("after\n")
+    published.write_text("after\n")
+    (results / "table-4.csv").write_text("new\n")
+    assert provenance.diff() == ""
+    code.write_text("after\n")
+    (tmp_path / "experiments" / "new.yaml").write_text("new: 1\n")
+    patch = provenance.diff()
+    assert "code.py" in patch and "new.yaml" in patch and "README" not in patch and "results" not in patch

@@ -120,6 +120,9 @@ def _imports(path: Path) -> tuple[str, ...]:
 # --- git -----------------------------------------------------------------------------------------------------------
 
 
+_NO_INPUT = (":(exclude)*.md", ":(exclude)experiments/*/results/*")
+
+
 def _git(*words: str) -> str | None:
     try:
         # check=False: `git diff --no-index` exits 1 when files differ
@@ -136,12 +139,15 @@ def commit() -> str | None:
 
 
 def diff() -> str:
-    """What differs from the commit, as a patch; new files of src/ and experiments/ are in it. "" for a clean tree."""
+    """What differs from the commit, as a patch; new files of src/ and experiments/ are in it. "" for a clean tree.
+
+    Texts and published results are left out: no run reads them, and `--publish` writes them while others are trained.
+    """
     top = (_git("rev-parse", "--show-toplevel") or "").strip()
     if not top or commit() is None:
         return ""
-    patch = _git("-C", top, "diff", "HEAD") or ""
-    new = _git("-C", top, "ls-files", "--others", "--exclude-standard", "--", "src", "experiments") or ""
+    patch = _git("-C", top, "diff", "HEAD", "--", ".", *_NO_INPUT) or ""
+    new = _git("-C", top, "ls-files", "--others", "--exclude-standard", "--", "src", "experiments", *_NO_INPUT) or ""
     for name in new.splitlines():
         patch += _git("-C", top, "diff", "--no-index", "--", os.devnull, name) or ""
     return patch
