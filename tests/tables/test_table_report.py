@@ -11,7 +11,7 @@ from repose.tables import claims, cli, plan, publish, runner
 from repose.tables.cells import Choice, cells
 from repose.tables.claims import Interval, judge_counted, judge_measured, over_seeds
 from repose.tables.render import below, columns, csv_text, markdown, print_report, to_json
-from repose.tables.report import Report, build, protocol_differs
+from repose.tables.report import Line, Report, build, protocol_differs
 from repose.tables.runner import Jobs, run_tasks
 from repose.tables.schema import Table
 
@@ -153,6 +153,21 @@ def test_floor_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "floor" in dict(columns(report, "full"))["ours AP [95 %]"][0]
     assert report.verdicts[0][1].word == "undecided"
     assert any("floor" in text for text in below(report))
+
+
+def test_masks_are_ranked_by_their_own_ap(tmp_path: Path) -> None:
+    """A network that was taught no keypoints has no keypoint AP; its masks are not at the floor for that."""
+    masks = write_table(tmp_path, TABLE.replace("metrics: [AP, AP50]", "metrics: [mask_AP, mask_AP50]"))
+    assert masks.main == "mask_AP"
+    assert write_table(tmp_path, TABLE.replace("metrics: [AP, AP50]", "metrics: [mask_AP, AP]")).main == "AP"
+    assert write_table(tmp_path, TABLE.replace("metrics: [AP, AP50]", "metrics: [fps]")).main == "AP"
+    row, ap = masks.rows["five"], {"AP": 0.0, "mask_AP": 0.26}
+    assert Line(row, "measured", values=ap).floor and not Line(row, "measured", values=ap, main="mask_AP").floor
+    assert Line(row, "measured", values={"mask_AP": 0.04}, main="mask_AP").floor
+    published = {"AP": "0.0", "others": "mask_AP=26.5 mask_AP50=65.0", "commit": "abc1234def", "hardware": "a CPU"}
+    line = Line(row, "measured", values=ap, published=[published], main=masks.main)
+    report = Report(masks, smoke(), [line], [], [], [])
+    assert dict(columns(report, "full"))["published"] == ["26.5 (abc1234, a CPU)"]
 
 
 def test_published_rows_stand_apart_and_are_only_appended(tmp_path: Path, experiments: Path) -> None:

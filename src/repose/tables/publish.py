@@ -19,7 +19,7 @@ from repose.errors import UserError
 from repose.tables.cells import at_scale, cell
 from repose.tables.claims import FLOOR
 from repose.tables.render import markdown_table, measured
-from repose.tables.report import Line, Report, protocol_line, shown
+from repose.tables.report import Line, Report, further, protocol_line, shown
 from repose.tables.schema import COSTS, Row, Table, find_tables, headline_tables, inner
 
 HEADS = (
@@ -172,13 +172,13 @@ def block(name: str, scale: str) -> str:
         metrics = [m for m in table.metrics if m not in COSTS]
         every = [last for found in published.values() for last in found[-1:]]
         # AP first and always; others where a row has them
-        ours = [m for m in metrics if m == "AP" or any(f"{m}=" in x["others"] for x in every)]
+        ours = [m for m in metrics if m == "AP" or any(m in further(x) for x in every)]
         ours = sorted(ours, key=lambda m: m != "AP")
         rows: list[list[str]] = []
         for row in table.rows.values():
             last = (published.get(row.id) or [{}])[-1]
             paper = row.paper
-            more = {name: text for name, _, text in (pair.partition("=") for pair in last.get("others", "").split())}
+            more = further(last)
             done = "counted" if row.kind == "counted" else "measured"
             rows.append(
                 [
@@ -202,7 +202,7 @@ def block(name: str, scale: str) -> str:
         parts += list(sources)
         if scale != "paper" and any(r["seeds"] for r in every):
             parts.append(f"Scale {scale} is scaled down: its AP is not comparable with the paper's.")
-        if any(_at_floor(r) for r in every):
+        if any(_at_floor(r, table.main) for r in every):
             parts.append(_FLOOR_SAYS)
     return "\n\n".join(parts) + "\n"
 
@@ -213,9 +213,10 @@ def _published_ap(last: Mapping[str, str]) -> str:
     return f"{last['AP']} [{last['AP_low']}, {last['AP_high']}]" + (" floor" if _at_floor(last) else "")
 
 
-def _at_floor(last: Mapping[str, str]) -> bool:
+def _at_floor(last: Mapping[str, str], main: str = "AP") -> bool:
     """Whether a published AP is too low to rank anything."""
-    return bool(last.get("AP")) and float(last["AP"]) < 100 * FLOOR
+    value = {**further(last), "AP": last.get("AP", "")}.get(main)
+    return bool(value) and float(value) < 100 * FLOOR
 
 
 _FLOOR_SAYS = f"floor: an AP below {100 * FLOOR:.0f} is too low to rank rows."

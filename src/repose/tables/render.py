@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from repose.engine import rundir
-from repose.tables.report import Line, Report, in_percent, shown
+from repose.tables.report import Line, Report, further, in_percent, shown
 from repose.tables.schema import COSTS
 
 WIDE = 116
@@ -54,7 +54,8 @@ def _published(line: Line) -> str:
         return NONE
     last = line.published[-1]
     where = ", ".join(filter(None, (last["commit"][:7], last["hardware"])))
-    return f"{last['AP']} ({where})" if last["AP"] else where  # costs alone have neither AP nor hardware
+    value = last["AP"] if line.main == "AP" else further(last).get(line.main, "")
+    return f"{value} ({where})" if value else where  # costs alone have neither AP nor hardware
 
 
 Form = Literal["full", "pairs", "first"]

@@ -57,6 +57,7 @@ class Line:
         hardware: what the speeds among the values were measured on (`repose bench`).
         published: rows of experiments/<paper>/results/ at this scale, newest last.
         results: result.json of the measured runs.
+        main: the metric that rows are ranked by.
     """
 
     row: Row
@@ -70,11 +71,17 @@ class Line:
     hardware: str = ""
     published: Sequence[Mapping[str, str]] = ()
     results: Sequence[Mapping[str, Any]] = ()
+    main: str = "AP"
 
     @property
     def floor(self) -> bool:
-        """Whether its AP is too low to rank it."""
-        return "AP" in self.values and self.values["AP"] < FLOOR
+        """Whether its AP (mask AP in a table of masks) is too low to rank it."""
+        return self.main in self.values and self.values[self.main] < FLOOR
+
+
+def further(published: Mapping[str, str]) -> dict[str, str]:
+    """Metrics of a published row that have no column of their own (`others`)."""
+    return {name: text for name, _, text in (pair.partition("=") for pair in published.get("others", "").split())}
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,9 @@ def _line(
         at_paper = cell(table, row, replace(choice, data=None), scale="paper").loaded.cfg
         late, host = latencies(table.metrics, at_paper)
         timed, hardware = {**timed, **late}, "; ".join(x for x in (hardware, host) if x)
-    line = Line(row, "", cost=cost, published=published.get(row.id, ()), values=timed, hardware=hardware)
+    line = Line(
+        row, "", cost=cost, published=published.get(row.id, ()), values=timed, hardware=hardware, main=table.main
+    )
     if row.kind == "statistic":
         return _statistic(table, choice, line, numbers)
     if not row.runs:

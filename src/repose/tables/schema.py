@@ -241,6 +241,11 @@ class Table:
     note: str = ""
     """printed below the table"""
 
+    @property
+    def main(self) -> str:
+        """The metric that its rows are ranked by: the first AP of `metrics`, mask AP in a table of masks."""
+        return next((m for m in ("AP", *self.metrics) if m in self.metrics and m.split("_")[-1] == "AP"), "AP")
+
     def where(self, key: str) -> str:
         """file:line of a dotted key."""
         line = self.lines.get(key)
