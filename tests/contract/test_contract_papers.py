@@ -315,7 +315,7 @@ def test_nobody_trains_and_tests(paper, skeleton):
 
 
 @every_method
-@every_skeleton
+@pytest.mark.parametrize("skeleton", ["coco17", pytest.param("five", marks=pytest.mark.slow)])
 def test_overfits_a_batch_to_ap_95(paper, skeleton):
     contract.overfits_a_batch_to_ap_95(METHODS[paper], skeleton)
 

@@ -84,7 +84,7 @@ def test_every_table_of_the_repository_loads() -> None:
 
     paths = all_tables()
     assert paths
-    for path in paths:
-        table = load_table(path)
-        for scale in ("mini", "paper") if path.stem == "table-3" else ("paper",):
-            cells(table, choose([f"scale={scale}"]))
+    for table in map(load_table, paths):
+        if table.paper == "drpnet":  # the other papers' rows are resolved by tests of their own, test_tables_<paper>.py
+            for scale in ("mini", "paper"):
+                cells(table, choose([f"scale={scale}"]))

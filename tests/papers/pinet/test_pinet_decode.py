@@ -319,7 +319,7 @@ def test_thirty_people_are_decoded_within_15_ms_of_a_core():
     crowd = drawn_batch(COCO17, 1, (512, 512), 30, seed=1)
     maps = perfect_maps(crowd, LARGE, 17, noise=0.08)
     best = float("inf")
-    for _ in range(8):
+    for _ in range(40):  # a neighbour's use of the caches is in this thread's time too
         start = time.thread_time()
         found = candidates([Scale(maps, maps, crowd)], None, SWAP, Decode())
         people = decode(found, COCO17.sigmas, Decode())
