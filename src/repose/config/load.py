@@ -10,6 +10,7 @@ OmegaConf lives and dies here.
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import difflib
 import hashlib
@@ -284,12 +285,18 @@ def _check_keys(layer: Layer, schema: type) -> None:
             raise UserError(f"{layer.where(part)}: unknown key {key!r}{fix}")
 
 
+@cache
+def _defaults(schema: type) -> Any:
+    """The schema as an OmegaConf node, to be copied: making it anew takes several times as long."""
+    return OmegaConf.structured(schema)
+
+
 def _merge(base: Any, layer: Layer, schema: type) -> Any:
-    """Merge a layer into an OmegaConf node; an error names the key, its place and what is allowed."""
+    """Merge a layer into an OmegaConf node, which changes; an error names the key, its place and what is allowed."""
     _check_keys(layer, schema)
     values = _named(_tuples_as_lists(layer.values), schema)
     try:
-        return OmegaConf.merge(base, OmegaConf.create(values, flags={"allow_objects": True}))
+        return OmegaConf.unsafe_merge(base, OmegaConf.create(values, flags={"allow_objects": True}))
     except (OmegaConfBaseException, ValueError, TypeError):
         pass
     for key, value in leaves(values):  # find the leaf that is to blame
@@ -419,7 +426,7 @@ def load_saved(
 
 def resolve(paper: Paper, layers: Iterable[Layer]) -> Loaded:
     """Merge layers over the paper's defaults into its frozen dataclass."""
-    node = OmegaConf.structured(paper.schema)
+    node = copy.deepcopy(_defaults(paper.schema))
     origin: dict[str, str] = {}
     for layer in layers:
         node = _merge(node, layer, paper.schema)
@@ -444,7 +451,7 @@ def settings(schema: type[T], layer: Layer) -> T:
     Raises:
         UserError: unknown, or of the wrong type.
     """
-    return typing.cast("T", OmegaConf.to_object(_merge(OmegaConf.structured(schema), layer, schema)))
+    return typing.cast("T", OmegaConf.to_object(_merge(copy.deepcopy(_defaults(schema)), layer, schema)))
 
 
 def _parent_origin(key: str, origin: Mapping[str, str]) -> str:

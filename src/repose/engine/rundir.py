@@ -26,11 +26,16 @@ LAST = Path("checkpoints") / "last.ckpt"
 BEST = Path("checkpoints") / "best.ckpt"
 
 
-def run_dir(cfg: ExperimentBase) -> Path:
-    """Folder of a run: `log.dir`, or <log.runs>/<paper>/<name>-<identity>."""
+def run_dir(cfg: ExperimentBase, own: str = "") -> Path:
+    """Folder of a run: `log.dir`, or <log.runs>/<paper>/<name>-<identity>.
+
+    Args:
+        cfg: resolved.
+        own: its identity, where that is known already; it takes milliseconds.
+    """
     if cfg.log.dir:
         return Path(cfg.log.dir)
-    return Path(cfg.log.runs) / cfg.paper / f"{cfg.name}-{identity(cfg)}"
+    return Path(cfg.log.runs) / cfg.paper / f"{cfg.name}-{own or identity(cfg)}"
 
 
 @contextmanager

@@ -102,12 +102,13 @@ def with_files(tables: Sequence[Table], choice: Choice) -> list[Table]:
     return found
 
 
-def existing_or_new(cfg: ExperimentBase) -> Path:
+def existing_or_new(cfg: ExperimentBase, own: str = "") -> Path:
     """Run folder of a config: an existing one of its identity, whatever its name, else the one a run would make."""
-    default = run_dir(cfg)
+    own = own or identity(cfg)
+    default = run_dir(cfg, own)
     if default.is_dir() or cfg.log.dir:
         return default
-    found = sorted(p for p in default.parent.glob(f"*-{identity(cfg)}") if p.is_dir())
+    found = sorted(p for p in default.parent.glob(f"*-{own}") if p.is_dir())
     return found[0] if found else default
 
 
@@ -151,7 +152,7 @@ class Cell:
             return self.parent.folder / "tests" / own
         if self.row.kind == "published":
             return Path(cfg.log.runs) / cfg.paper / f"published-{self.row.sha256[:12]}" / "tests" / own
-        return existing_or_new(cfg)
+        return existing_or_new(cfg, own)
 
     @property
     def arguments(self) -> list[str]:
