@@ -85,6 +85,6 @@ def test_every_table_of_the_repository_loads() -> None:
     paths = all_tables()
     assert paths
     for table in map(load_table, paths):
-        if table.paper == "drpnet":  # the other papers' rows are resolved by tests of their own, test_tables_<paper>.py
+        if not Path(__file__).with_name(f"test_tables_{table.paper}.py").is_file():  # those resolve their paper's rows
             for scale in ("mini", "paper"):
                 cells(table, choose([f"scale={scale}"]))

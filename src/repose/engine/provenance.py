@@ -121,6 +121,7 @@ def _imports(path: Path) -> tuple[str, ...]:
 
 
 _NO_INPUT = (":(exclude)*.md", ":(exclude)experiments/*/results/*")
+"""Tracked files that no run reads, as git's pathspecs."""
 
 
 def _git(*words: str) -> str | None:
