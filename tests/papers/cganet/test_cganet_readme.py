@@ -8,6 +8,7 @@ import pytest
 
 from repose import papers
 from repose.config import find_experiment, leaves, to_dict
+from repose.tables.schema import find_tables
 
 TEXT = (Path(papers.__file__).parent / "cganet" / "README.md").read_text(encoding="utf-8")
 MAP = TEXT.split("## Where the paper is in the code")[1].split("\n## ")[0]
@@ -38,7 +39,13 @@ def test_switches_exist():
     assert [name for name in named if name not in known] == []
 
 
-def test_presets_exist():
+def test_presets_and_tables_exist():
     outside = re.sub(r"<!-- results:.*?/results -->", "", TEXT, flags=re.DOTALL)
-    for name in set(re.findall(r"`?(cganet/[\w-]+)`?", outside)):
+    tables = set(re.findall(r"table[ =](cganet/\w+)", outside))
+    assert len(tables) > 0
+    for name in tables:
+        assert find_tables(name)
+    presets = set(re.findall(r"cganet/[\w-]+", outside)) - tables
+    assert len(presets) > 3
+    for name in presets:
         assert find_experiment(name).is_file()
