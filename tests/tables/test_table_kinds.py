@@ -286,6 +286,26 @@ def test_counted_rows_are_published_without_seeds(tmp_path: Path, monkeypatch: p
     assert "not comparable" not in text
 
 
+def test_rows_measured_otherwise_than_others_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import repose.tables.schema as schema
+
+    for module in (schema, publish):
+        monkeypatch.setattr(module, "experiments_root", lambda: tmp_path / "here")
+    done = run_all(write_table(tmp_path, COLUMNS, "table-3"), smoke())
+    labels = publish.publish(done)
+    assert len(labels) > 1
+    assert "Measured with data synthetic" in publish.block("drpnet/3", "smoke")
+    path = publish.results_file(done.table)
+    head, *rows = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([head, rows[0].replace("abc1234def", "fed4321cba"), *rows[1:]]) + "\n", encoding="utf-8")
+    text = publish.block("drpnet/3", "smoke")
+    named = {line.partition(": measured with ")[0]: line for line in text.splitlines() if ": measured with " in line}
+    assert sorted(named) == sorted([labels[0], "; ".join(labels[1:])])
+    assert "commit fed4321cba" in named[labels[0]]
+    assert all("commit abc1234def" in line for label, line in named.items() if label != labels[0])
+    assert "Measured with" not in text
+
+
 def test_a_claim_on_a_subset_is_judged(tmp_path: Path) -> None:
     text = COLUMNS.replace("worse: ours}", "worse: ours, metric: AP50}")
     done = run_all(write_table(tmp_path, text), smoke())

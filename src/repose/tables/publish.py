@@ -179,32 +179,45 @@ def block(name: str, scale: str) -> str:
             last = (published.get(row.id) or [{}])[-1]
             paper = row.paper
             more = further(last)
-            done = "counted" if row.kind == "counted" else "measured"
             rows.append(
                 [
                     row.label,
                     *(f"{paper[m]:.1f}" if m in paper else "–" for m in metrics),
                     *(_published_ap(last) if m == "AP" else more.get(m, "–") for m in ours),
                     *_published_costs(table, row, last),
-                    row.kind.replace("-", " ") if not row.has_network else done if last else "not published",
+                    _state(row, last, scale),
                 ]
             )
         heads = ["row", *(f"paper {m}" for m in metrics)]
         heads += [f"ours AP [95 %], scale {scale}" if m == "AP" else f"ours {m}" for m in ours]
         heads += ["GFLOPs paper / ours", "params M paper / ours", "status"]
         parts.append(markdown_table(heads, rows))
-        sources = dict.fromkeys(
-            f"Measured with {r['protocol']}; {r['hardware']}; commit {r['commit']}; seeds: {r['seeds']}."
-            if r["seeds"]
-            else f"{r['protocol'].capitalize()}; commit {r['commit']}."
-            for r in every
-        )
-        parts += list(sources)
+        parts += _sources(every)
         if scale != "paper" and any(r["seeds"] for r in every):
             parts.append(f"Scale {scale} is scaled down: its AP is not comparable with the paper's.")
         if any(_at_floor(r, table.main) for r in every):
             parts.append(_FLOOR_SAYS)
     return "\n\n".join(parts) + "\n"
+
+
+def _state(row: Row, last: Mapping[str, str], scale: str) -> str:
+    if not row.has_network:
+        return row.kind.replace("-", " ")
+    if last:
+        return "counted" if row.kind == "counted" else "measured"
+    return "not published" if at_scale(row, scale) else f"not run at {scale}"
+
+
+def _sources(published: Sequence[Mapping[str, str]]) -> list[str]:
+    """How rows were measured, one line for those that agree; where there are several, each names its rows."""
+    rows: dict[str, list[str]] = {}
+    for r in published:
+        how = f"measured with {r['protocol']}; {r['hardware']}" if r["seeds"] else r["protocol"]
+        seeds = f"; seeds: {r['seeds']}" if r["seeds"] else ""
+        rows.setdefault(f"{how}; commit {r['commit']}{seeds}.", []).append(r["label"])
+    if len(rows) == 1:
+        return [how[0].upper() + how[1:] for how in rows]
+    return [f"{'; '.join(labels)}: {how}" for how, labels in rows.items()]
 
 
 def _published_ap(last: Mapping[str, str]) -> str:
@@ -242,7 +255,6 @@ def _headline_block(scale: str) -> str:
         row = table.rows[table.headline.row]
         last = (read_published(table, scale).get(row.id) or [{}])[-1]
         gflops, params = _published_costs(table, row, last)
-        status = "measured" if last else "not published" if at_scale(row, scale) else f"not run at {scale}"
         rows.append(
             [
                 table.headline.method,
@@ -251,7 +263,7 @@ def _headline_block(scale: str) -> str:
                 _published_ap(last),
                 params,
                 gflops,
-                status,
+                _state(row, last, scale),
             ]
         )
         if last:
