@@ -272,6 +272,10 @@ METHODS = ChainMap(FACTS, VARIANTS)  # a view: other tests put an experiment of 
 
 every_paper = pytest.mark.parametrize("paper", list(papers.PAPERS))
 every_method = pytest.mark.parametrize("paper", list(METHODS))
+# Mask R-CNN, torchvision's network and losses, takes most of a minute
+every_method_overfit = pytest.mark.parametrize(
+    "paper", [pytest.param(m, marks=pytest.mark.slow) if m == "maskrcnn" else m for m in METHODS]
+)
 every_skeleton = pytest.mark.parametrize("skeleton", SKELETONS)
 
 
@@ -314,7 +318,7 @@ def test_nobody_trains_and_tests(paper, skeleton):
     contract.nobody_trains_and_tests(METHODS[paper], skeleton)
 
 
-@every_method
+@every_method_overfit
 @pytest.mark.parametrize("skeleton", ["coco17", pytest.param("five", marks=pytest.mark.slow)])
 def test_overfits_a_batch_to_ap_95(paper, skeleton):
     contract.overfits_a_batch_to_ap_95(METHODS[paper], skeleton)
