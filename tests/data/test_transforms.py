@@ -47,6 +47,20 @@ def test_truncated_normal_has_its_range_and_shape():
     assert values.std() == pytest.approx(0.4 * 0.5396, abs=2e-4)
 
 
+@pytest.mark.parametrize(("cut", "at_an_end", "deviation"), [(1, 0.158655, 0.718), (2, 0.022750, 0.4798)])
+def test_clipped_normal_is_hrnets_draw(cut, at_an_end, deviation):
+    """`clip(randn() * s, -cut s, cut s)`: what is beyond lies at the ends."""
+    draw = Draw(1.0, (0.6, 1.4), f"clipnorm{cut}")
+    values = np.array([spread(draw, u) for u in (np.arange(20000) + 0.5) / 20000])
+    assert (values.min(), values.max()) == (pytest.approx(0.6), pytest.approx(1.4))
+    assert np.isclose(values, 0.6).mean() == pytest.approx(at_an_end, abs=2e-4)
+    assert np.isclose(values, 1.4).mean() == pytest.approx(at_an_end, abs=2e-4)
+    official = np.clip(np.random.default_rng(0).standard_normal(400_000) * 0.4 / cut + 1, 0.6, 1.4)
+    assert values.std() == pytest.approx(official.std(), abs=1e-3)
+    assert values.std() == pytest.approx(0.4 * deviation, abs=2e-3)
+    assert spread(draw, 0.0) == pytest.approx(0.6)
+
+
 def test_integers_reach_both_ends_evenly():
     draw = Draw(1.0, (-5, 5))
     values = [integer(draw, [0.0, u], 0, 1) for u in (np.arange(1100) + 0.5) / 1100]

@@ -116,6 +116,41 @@ def test_protocols_are_those_of_the_runs() -> None:
                     assert cfg.data.boxes == one.protocol.boxes
 
 
+@pytest.mark.parametrize("scale", ["paper", "lite", "mini"])
+def test_rows_of_table_4_share_one_recipe(scale: str) -> None:
+    """Specification 10: one recipe for TNet, SimpleBaseline and HRNet (Hourglass: half the learning rate)."""
+    cfgs = {row: cell_of("4", row, scale).loaded.cfg for row in ("simple", "hrnet", "ours", "hourglass")}
+
+    def recipe(row: str) -> tuple[Any, ...]:
+        data, optim, train = cfgs[row].data, cfgs[row].optim, cfgs[row].train
+        draws = data.augment
+        made = [draw if draw.p else None for draw in (draws.half_body, draws.scale, draws.rotation, draws.shift)]
+        drops = [round(m * train.epochs) for m in optim.milestones] if optim.schedule == "multi_step" else []
+        rest = replace(
+            optim, base_lr=0.0, milestones=(), warmup_factor=optim.warmup_factor if optim.warmup_steps else 0
+        )
+        return draws.flip, made, data.input_size, data.padding, data.boxes, rest, drops, train.epochs, train.batch
+
+    assert recipe("simple") == recipe("hrnet") == recipe("ours") == recipe("hourglass")
+    rate = {row: cfg.optim.base_lr for row, cfg in cfgs.items()}
+    assert rate["simple"] == rate["hrnet"] == rate["ours"]
+    assert rate["hourglass"] == (rate["ours"] if scale == "mini" else rate["ours"] / 2)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("3", ("mask-rcnn", "ours")), ("6", ("mask-rcnn-512", "ours-512"))])
+def test_mask_rcnn_is_measured_as_ours_is(name: str, rows: tuple[str, str]) -> None:
+    for scale in ("paper", "lite", "mini"):
+        theirs, ours = (cell_of(name, row, scale).loaded.cfg for row in rows)
+        assert theirs.data.input_size == ours.data.input_size
+        assert theirs.decode.top == ours.decode.top and theirs.test.max_people == ours.test.max_people
+        assert (theirs.optim.ema.decay is None) or theirs.optim.ema == ours.optim.ema
+        if name == "6":
+            assert theirs.data.train_on == ours.data.train_on == "annotated"
+        if scale == "mini":
+            start = 12 if ours.init else 0
+            assert theirs.train.epochs == ours.train.epochs + start
+
+
 def test_numbers_of_the_paper() -> None:
     assert paper("1", "params", "fps", "AP") == {
         "a": (34.7, 13.5, 57.5), "b": (37.3, 18.0, 60.5), "c": (20.1, 27.8, 61.9), "d-fixed": (20.1, 27.2, 62.2),

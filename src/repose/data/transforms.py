@@ -95,6 +95,10 @@ def spread(draw: Draw, u: float) -> float:
     low, high = draw.range
     if draw.distribution == "truncnorm":
         u = (_NORMAL.inv_cdf(_LOW + u * _SPAN) + 1) / 2
+    elif draw.distribution != "uniform":
+        cut = int(draw.distribution.removeprefix("clipnorm"))  # standard deviations from the middle to an end
+        beyond = _NORMAL.cdf(-cut)
+        u = (_NORMAL.inv_cdf(min(max(u, beyond), 1 - beyond)) / cut + 1) / 2
     return low + u * (high - low)
 
 

@@ -86,7 +86,7 @@ def find_peak(heatmap_HW: Tensor, method: Peak, sigma: float) -> tuple[Tensor, T
     """Position and height of each map's maximum.
 
     `argmax` gives the cell, `quarter` moves it a quarter of a cell towards the higher neighbour on each axis, except in
-    the outermost rows and columns (SimpleBaseline's and HRNet's read-out). `subpixel` fits a Gaussian through the
+    the first two and the last row and column (SimpleBaseline's and HRNet's read-out). `subpixel` fits a Gaussian through the
     maximum and its two neighbours, per axis: exact for a Gaussian of any sigma; a maximum in the border row or column
     stays where it is. `gauss` also moves those, by the known sigma and the one inner neighbour: exact for a Gaussian
     whose centre lies up to 2 cells beyond the border cell.
@@ -109,7 +109,7 @@ def find_peak(heatmap_HW: Tensor, method: Peak, sigma: float) -> tuple[Tensor, T
     row_W = _line(heatmap_HW, y, -2)
     column_H = _line(heatmap_HW, x, -1)
     if method == "quarter":
-        inner = (x > 0) & (x < width - 1) & (y > 0) & (y < heatmap_HW.shape[-2] - 1)
+        inner = (x > 1) & (x < width - 1) & (y > 1) & (y < heatmap_HW.shape[-2] - 1)
         slope = torch.stack([_slope(row_W, x), _slope(column_H, y)], dim=-1)
         return cell + QUARTER * slope.sign() * inner[..., None], value
     offset = torch.stack([_offset(row_W, x, method, sigma), _offset(column_H, y, method, sigma)], dim=-1)

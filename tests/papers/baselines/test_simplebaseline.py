@@ -128,13 +128,14 @@ def test_quarter_offset_by_hand():
             [(2, 3, 0.8)],  # no slope
             [(0, 3, 0.8), (1, 3, 0.5), (0, 4, 0.5)],  # in the first column: stays, on both axes
             [(2, 7, 0.8), (3, 7, 0.5)],  # in the last row
+            [(1, 3, 0.8), (2, 3, 0.5), (1, 4, 0.5)],  # in the second column: stays too, as in the official code
         ]
     )
     pose = decode(Outputs(maps), Decode(), 4)[0]
-    assert pose.joint_NK3[0, :, :2].tolist() == [[9, 11], [8, 12], [0, 12], [8, 28]]
-    assert pose.joint_NK3[0, :, 2].tolist() == pytest.approx([0.8] * 4)
+    assert pose.joint_NK3[0, :, :2].tolist() == [[9, 11], [8, 12], [0, 12], [8, 28], [4, 12]]
+    assert pose.joint_NK3[0, :, 2].tolist() == pytest.approx([0.8] * 5)
     plain = decode(Outputs(maps), Decode("none"), 4)[0]
-    assert plain.joint_NK3[0, :, :2].tolist() == [[8, 12], [8, 12], [0, 12], [8, 28]]
+    assert plain.joint_NK3[0, :, :2].tolist() == [[8, 12], [8, 12], [0, 12], [8, 28], [4, 12]]
 
 
 def test_scores_are_cut_to_one_and_zero():
@@ -182,7 +183,8 @@ def test_recipes_of_the_papers():
         assert [m * epochs for m in cfg.optim.milestones] == pytest.approx(steps, abs=1e-3)
     assert (r50.data.augment.half_body.p, hrnet.data.augment.half_body.p) == (0.0, 0.3)
     assert (r50.data.augment.rotation.range, hrnet.data.augment.rotation.range) == ((-80, 80), (-90, 90))
-    assert hrnet.data.augment.scale.distribution == "truncnorm"
+    for augment in (r50.data.augment, hrnet.data.augment):
+        assert (augment.scale.distribution, augment.rotation.distribution) == ("clipnorm1", "clipnorm2")
 
 
 @pytest.mark.parametrize("scale", ["smoke", "mini", "lite"])

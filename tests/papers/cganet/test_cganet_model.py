@@ -25,6 +25,14 @@ def weightless():
         yield
 
 
+@pytest.mark.usefixtures("weightless")
+def test_single_models_of_width_96():
+    """D3W96 with two ROIGuiders: 90.03e6 (2.3); its separated form: 57,847,825."""
+    assert parameters(CGANet(Model(backbone=Backbone(depth=3, width=96), roi=Roi(size=24)), 17)) == 90_030_539
+    wide = Separated(Model(kind="separated", backbone=Backbone(depth=3, width=96)), 17, 0.0)
+    assert parameters(wide) == 57_847_825
+
+
 @pytest.mark.parametrize(("depth", "width", "params"), [(1, 64, 13_859_392), (3, 64, 25_709_760), (3, 96, 57_791_360)])
 @pytest.mark.usefixtures("weightless")
 def test_backbone_parameters(depth, width, params):
@@ -92,7 +100,6 @@ def test_separated_costs():
     net = Separated(Model(kind="separated", backbone=Backbone(depth=3)), 17, 0.0)
     assert count(net, torch.zeros(1, 3, 384, 288)).by_op["conv"] == pytest.approx(16.238e9, rel=1e-4)
     wide = Separated(Model(kind="separated", backbone=Backbone(depth=3, width=96)), 17, 0.0)
-    assert parameters(wide) == 57_847_825
     assert count(wide, torch.zeros(1, 3, 384, 288)).by_op["conv"] == pytest.approx(36.09e9, rel=1e-3)
 
 
@@ -107,6 +114,7 @@ def test_shapes_of_d1w64_at_384():
     net = CGANet(Model(roi=ONE), 17).eval()
     pyramid = net.pyramid(torch.zeros(1, 3, 384, 384))
     assert [tuple(p.shape[1:]) for p in pyramid] == [(64, 96, 96), (128, 48, 48), (192, 24, 24), (256, 12, 12)]
+    assert net.backbone.depths[0]([net.backbone.stem(torch.zeros(1, 3, 384, 384))])[1].shape[1:] == (320, 6, 6)
     maps = net.maps(pyramid)
     assert [tuple(m.shape[1:]) for m in maps] == [(c, 96, 96) for c in (1, 2, 2, 1, 1)]
     box, owner = torch.tensor([[10.0, 10, 200, 300]]), torch.tensor([0])
@@ -162,6 +170,19 @@ def test_first_level_equations():
 def test_parallel_reverse_leaves_parameters_without_gradient(reverse):
     net = Separated(Model(kind="separated", backbone=Backbone(depth=3, width=4, n_rb=1, reverse=reverse)), 3, 0.0)
     net(torch.rand(2, 3, 64, 64)).square().sum().backward()
+    dead = sum(p.numel() for p in net.parameters() if p.grad is None or not p.grad.any())
+    assert (dead == 0) if reverse == "sequential" else (dead > parameters(net) / 3)
+
+
+@pytest.mark.parametrize("reverse", ["sequential", "parallel"])
+def test_the_same_in_the_single_model(reverse):
+    """D1 with the cascade: the loss looks at the finest level's maps and the last stage's heatmaps."""
+    torch.manual_seed(0)
+    net = CGANet(Model(backbone=Backbone(width=4, n_rb=1, reverse=reverse), head_width=4, roi=Roi(size=16)), 3)
+    pyramid = net.pyramid(torch.rand(2, 3, 128, 128))
+    box_R4, owner_R = torch.tensor([[4.0, 4, 100, 120], [20, 0, 90, 60]]), torch.tensor([0, 1])
+    seen = [*net.maps(pyramid), *net.heatmaps(pyramid, box_R4, owner_R)]
+    torch.stack([x.square().sum() for x in seen]).sum().backward()
     dead = sum(p.numel() for p in net.parameters() if p.grad is None or not p.grad.any())
     assert (dead == 0) if reverse == "sequential" else (dead > parameters(net) / 3)
 

@@ -35,7 +35,18 @@ def batch():
     return drawn_batch(COCO17, 3, (128, 96), 2)
 
 
-@pytest.mark.parametrize(("hw", "d"), [((128, 64), 1), ((384, 192), 3), ((32, 16), 1), ((480, 320), 5), ((40, 40), 1)])
+@pytest.mark.parametrize(
+    ("hw", "d"),
+    [
+        ((128, 64), 1),
+        ((200, 80), 1),
+        ((384, 192), 3),
+        ((32, 16), 1),
+        ((60, 30), 1),
+        ((480, 320), 5),
+        ((40, 40), 1),
+    ],
+)
 def test_line_thickness(hw, d):
     """Pixels to cells; the formula's 0 becomes 1."""
     assert line_thickness(tensor([hw[1] / 4, hw[0] / 4]), 0.3).item() == d
@@ -89,6 +100,14 @@ def test_centre_gaussian():
     assert found[36, 18] == 1 and (found > 0).sum() == 121
     assert found[36, 20].item() == pytest.approx(2.718281828 ** (-4 / (2 * (11 / 6) ** 2)), abs=1e-6)
     assert found[30, 18] == 0 and found[31, 18] > 0
+
+
+@pytest.mark.parametrize(("hw", "radius"), [((32, 16), 5), ((50, 20), 7), ((10, 10), 2), ((96, 48), 17), ((5, 3), 1)])
+def test_centre_radius_is_a_whole_number_of_cells(hw, radius):
+    height, width = hw
+    box = tensor([[64 - width / 2, 64 - height / 2, 64 + width / 2, 64 + height / 2]])
+    found = centre_maps(box, tensor([[64, 64]]), owners(0), 1, (128, 128), 0.7)[0, 0]
+    assert found[64].count_nonzero() == found[:, 64].count_nonzero() == 2 * radius + 1
 
 
 def test_encode(batch):

@@ -205,6 +205,7 @@ _DATA = Data(
     centre="image",
     masks="stride4",
     test_multiple=64,
+    test_place="centre",
     augment=Augment(
         flip=0.5,
         scale=Draw(1.0, (0.6, 1.5)),

@@ -96,10 +96,11 @@ class Decode:
 
 RESNET = Augment(
     flip=0.5,
-    rotation=Draw(p=0.6, range=(-80, 80), distribution="truncnorm"),
-    scale=Draw(p=1.0, range=(0.7, 1.3), distribution="truncnorm"),
+    rotation=Draw(p=0.6, range=(-80, 80), distribution="clipnorm2"),
+    scale=Draw(p=1.0, range=(0.7, 1.3), distribution="clipnorm1"),
 )
-"""SimpleBaseline's augmentation (its code): rotation N(0, 40) cut at 80 degrees in 60 % of samples, scale 30 %."""
+"""SimpleBaseline's augmentation (its code): rotation N(0, 40) clipped at 80 degrees in 60 % of samples, scale N(1, 0.3)
+clipped at 30 %."""
 
 
 _DATA = Data(view="person", input_size=(256, 192), augment=RESNET)
