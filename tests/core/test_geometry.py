@@ -90,6 +90,27 @@ def test_mirror_moves_cell_i_to_cell_w_minus_1_minus_i(stride: int) -> None:
     assert mirrored[0, 0, 0, int(there[0, 0, 0])] == 7
 
 
+def _symmetric_stack(stride: int) -> torch.nn.Sequential:
+    """3x3 convolutions of stride 2, as backbones begin with, whose kernels are their own mirror images."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Conv2d(3, 3, 3, stride=2, padding=1) for _ in range(stride.bit_length() - 1)]
+    for layer in layers:
+        layer.weight.data = (layer.weight.data + layer.weight.data.flip(-1)) / 2
+    return torch.nn.Sequential(*layers).double()
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8])
+@torch.no_grad()
+def test_a_symmetric_network_maps_a_mirrored_image_to_the_mirrored_map(stride: int) -> None:
+    """PINet, acceptance 3: with the shift of stride - 1 pixels, away from the borders; without it nowhere near."""
+    net = _symmetric_stack(stride)
+    image = torch.rand(1, 3, 64, 128, dtype=torch.float64)
+    inner = slice(3, -3)
+    wanted = net(image).flip(-1)[..., inner]
+    torch.testing.assert_close(net(mirror(image, stride))[..., inner], wanted, atol=1e-5, rtol=0)
+    assert (net(image.flip(-1))[..., inner] - wanted).abs().max() > 0.05
+
+
 def test_mirror_refuses_a_width_between_cells() -> None:
     with pytest.raises(ValueError, match="not a multiple"):
         mirror(torch.zeros(1, 3, 4, 30), 4)

@@ -73,6 +73,23 @@ def test_a_run_leaves_everything_behind(whole):
     assert _steps(folder) == [*train[:6], ("test", 6), *train[6:], ("test", 12)]
 
 
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_which_evaluation_is_reported(tmp_path, keep, capsys):
+    """A learning rate that ruins the network makes the first evaluation the best one."""
+    ruin = ("optim.base_lr=1e3", "optim.clip_norm=null", "optim.warmup_steps=0", "train.epochs=3", "train.val_every=1")
+    result, _ = _train(tmp_path, *ruin, f"train.keep={keep}")
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    tests = [r["AP"] for r in rows if r["kind"] == "test"]
+    assert len(tests) == 3
+    chosen = tests.index(max(tests)) if keep == "best" else 2
+    assert result["evaluated"]["epoch"] == chosen + 1 and result["metrics"]["AP"] == tests[chosen]
+    assert result["evaluated"]["chosen_of"] == (3 if keep == "best" else 1)
+    assert result["last"]["metrics"]["AP"] == tests[2]
+    saved = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert saved["repose"]["evaluated_step"] == result["evaluated"]["step"] == 3 * (chosen + 1)
+    assert ("(best" in capsys.readouterr().err) == (keep == "best")
+
+
 def test_a_run_that_is_done_is_returned_at_once(whole, capsys):
     folder, result, _ = whole
     again, data = _train(folder, *EMA, "train.epochs=4", "train.val_every=2")

@@ -11,7 +11,7 @@ from repose.tables import claims, cli, plan, publish, runner
 from repose.tables.cells import Choice, cells
 from repose.tables.claims import Interval, judge_counted, judge_measured, over_seeds
 from repose.tables.render import below, columns, csv_text, markdown, print_report, to_json
-from repose.tables.report import Line, Report, build, protocol_differs
+from repose.tables.report import Line, Report, build, protocol_differs, protocol_line
 from repose.tables.runner import Jobs, run_tasks
 from repose.tables.schema import Table
 
@@ -90,6 +90,11 @@ def test_files_and_json(tmp_path: Path) -> None:
     assert {"id", "label", "kind", "paper", "measured", "status"} <= five.keys()
     assert (other["kind"], other["measured"], other["status"]) == ("quoted", None, "quoted")
     assert one["claims"][0]["verdict"] == "confirmed"
+
+
+def test_a_choice_among_evaluations_is_said() -> None:
+    assert "evaluations" not in protocol_line({"evaluated": {"chosen_of": 1}}) + protocol_line({})
+    assert protocol_line({"evaluated": {"chosen_of": 14}}).endswith("best of 14 evaluations on these data")
 
 
 def test_difference_only_under_the_papers_protocol(tmp_path: Path) -> None:

@@ -279,6 +279,9 @@ class Train:
     """[samples] most that one device takes at once; null = batch / devices; accumulation follows from it"""
     val_every: int = 1
     """[epochs] between evaluations"""
+    keep: Literal["best", "last"] = "best"
+    """the evaluation that is reported and whose weights best.ckpt holds. best = the highest AP, which is chosen on the
+    data that it is reported on: tables say of how many"""
     precision: Literal["auto", "32", "bf16", "16"] = "auto"
     """auto = bf16 on GPUs that have it and on CPUs with AMX, else 32; what was taken is printed beside every AP"""
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"

@@ -342,15 +342,17 @@ class Keeper(Callback):
         """Remember an evaluation, write its predictions and pictures, say its AP."""
         ap = scores.metrics["AP"]
         score = ap if ap == ap else -1.0  # nan: nothing to score; any number beats it
-        self.latest = {"AP": score, "metrics": scores.metrics, "step": scores.step, "epoch": epoch}
-        better = not self.best or score > self.best["AP"]
+        count = self.latest.get("count", 0) + 1
+        self.latest = {"AP": score, "metrics": scores.metrics, "step": scores.step, "epoch": epoch, "count": count}
+        last = self.cfg.train.keep == "last"
+        better = last or not self.best or score > self.best["AP"]
         if better:
             self.best = dict(self.latest)
         if not write:
             return
         say(
             f"epoch {epoch + 1}, step {scores.step}: AP {100 * ap:.1f}"
-            + (" (best)" if better else f" (best {100 * self.best['AP']:.1f})")
+            + ("" if last else " (best)" if better else f" (best {100 * self.best['AP']:.1f})")
             + f", evaluated in {clock(seconds)}"
             + (f"; {scores.explanation}" if scores.explanation != self._explained else "")
         )

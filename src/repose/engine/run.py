@@ -289,6 +289,7 @@ def _finish(
             "checkpoint": str(BEST),
             "step": best["step"],
             "epoch": best["epoch"] + 1,
+            "chosen_of": 1 if cfg.train.keep == "last" else keeper.latest["count"],
             "weights": "raw" if cfg.optim.ema.decay is None else "ema",
         },
         "last": {"metrics": keeper.latest["metrics"], "step": keeper.latest["step"]},

@@ -248,7 +248,7 @@ def protocols(lines: Sequence[Line]) -> list[str]:
 
 
 def protocol_line(result: Mapping[str, Any]) -> str:
-    """Data, box source, flip, OKS area, initialisation, scale and precision (if not 32 bits) of a result."""
+    """Data, box source, flip, OKS area, initialisation, scale, precision (if not 32 bits), choice among evaluations."""
     size: Any = result.get("input_size")
     parts = [
         f"data {inner(result, 'data').get('name')}",
@@ -265,6 +265,9 @@ def protocol_line(result: Mapping[str, Any]) -> str:
     scales: Any = result.get("test_scales")
     if scales and list(scales) != [1.0]:
         parts.append(f"test scales {scales}")
+    chosen_of = int(inner(result, "evaluated").get("chosen_of", 1))
+    if chosen_of > 1:
+        parts.append(f"best of {chosen_of} evaluations on these data")
     return ", ".join(parts)
 
 

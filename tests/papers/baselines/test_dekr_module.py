@@ -35,6 +35,7 @@ def test_recipe():
     rates = [base * schedule(step) for step in (0, 8_999, 9_001, 11_999, 12_001)]
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5])  # 140 epochs of 100: divided by 10 at 90 and 120
     assert (cfg.optim.name, cfg.optim.weight_decay, cfg.optim.warmup_steps, cfg.optim.ema.decay) == ("adam", 0, 0, None)
+    assert cfg.train.keep == "last"
     augment = cfg.data.augment
     assert augment.scale.range == (0.75, 1.5) and augment.rotation.range == (-30, 30)
     assert augment.shift.range == (-0.2, 0.2) and augment.shift_unit == "base" and augment.flip == 0.5

@@ -34,7 +34,7 @@ def test_recipes(experiment, batch, epochs, steps, blocks):
     assert (cfg.train.batch, cfg.train.epochs, cfg.model.refine.blocks) == (batch, epochs, blocks)
     assert scaled_lr(cfg.optim, cfg.train.batch) == pytest.approx(1e-3)
     assert cfg.optim.name == "adam" and cfg.optim.weight_decay == 0 and cfg.optim.clip_norm is None
-    assert cfg.optim.warmup_steps == 0 and cfg.optim.ema.decay is None
+    assert cfg.optim.warmup_steps == 0 and cfg.optim.ema.decay is None and cfg.train.keep == "last"
     per_epoch = 100
     schedule = Schedule(cfg.optim, epochs * per_epoch)
     at = [schedule(epoch * per_epoch + half) for epoch in steps for half in (-50, 50)]

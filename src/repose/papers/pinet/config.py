@@ -125,7 +125,7 @@ _DATA = Data(
     ),
 )
 _OPTIM = Optim(name="adam", base_lr=1e-3, base_batch=20, schedule="multi_step", milestones=(90 / 140, 120 / 140))
-_TRAIN = Train(epochs=140, batch=20, val_every=10, sync_bn=False)
+_TRAIN = Train(epochs=140, batch=20, val_every=10, keep="last", sync_bn=False)
 _TEST = Test(batch=8, oks_nms=None)
 _HRNET_MULTIPLE = 32
 

@@ -122,7 +122,7 @@ _DATA = Data(
     augment=RECIPE,
 )
 _OPTIM = Optim(name="adam", base_lr=1e-3, base_batch=40, schedule="multi_step", milestones=(90 / 140, 120 / 140))
-_TRAIN = Train(epochs=140, batch=40, val_every=10, sync_bn=False)
+_TRAIN = Train(epochs=140, batch=40, val_every=10, keep="last", sync_bn=False)
 _TEST = Test(batch=8, oks_nms=None)
 _HRNET_MULTIPLE = 32
 
