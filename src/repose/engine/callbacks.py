@@ -342,7 +342,7 @@ class Keeper(Callback):
         """Remember an evaluation, write its predictions and pictures, say its AP."""
         ap = scores.metrics["AP"]
         score = ap if ap == ap else -1.0  # nan: nothing to score; any number beats it
-        count = self.latest.get("count", 0) + 1
+        count = int(self.latest.get("count", 0)) + 1
         self.latest = {"AP": score, "metrics": scores.metrics, "step": scores.step, "epoch": epoch, "count": count}
         last = self.cfg.train.keep == "last"
         better = last or not self.best or score > self.best["AP"]

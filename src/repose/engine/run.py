@@ -289,7 +289,7 @@ def _finish(
             "checkpoint": str(BEST),
             "step": best["step"],
             "epoch": best["epoch"] + 1,
-            "chosen_of": 1 if cfg.train.keep == "last" else keeper.latest["count"],
+            "chosen_of": 1 if cfg.train.keep == "last" else keeper.latest.get("count", 1),
             "weights": "raw" if cfg.optim.ema.decay is None else "ema",
         },
         "last": {"metrics": keeper.latest["metrics"], "step": keeper.latest["step"]},
