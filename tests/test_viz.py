@@ -127,6 +127,10 @@ def test_torch_float_grey_and_channel_first_pictures_are_the_same_picture():
     assert viz.as_image(np.zeros((5, 6), np.uint8)).shape == (5, 6, 3)
     with pytest.raises(ValueError, match="not an RGB picture"):
         viz.as_image(np.zeros((5, 6, 4)))
+    for wrong in (rgb.astype(np.int32), rgb.astype(np.uint16), rgb.astype(np.float32), rgb / 255.0 - 0.5, rgb > 9):
+        with pytest.raises(ValueError, match="not a picture: "):
+            viz.as_image(wrong)
+    assert viz.as_image(rgb / 255.0 + 0.005).max() == 255
     from_torch = viz.draw_poses(torch.from_numpy(GREY).permute(2, 0, 1), torch.from_numpy(person()), STICK)
     assert (from_torch == viz.draw_poses(GREY, person(), STICK)).all()
 

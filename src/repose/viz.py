@@ -35,6 +35,8 @@ _FAMILIES: dict[str, tuple[Colour, Colour]] = {
 _PEOPLE: tuple[Colour, ...] = (
     (70, 225, 120), (255, 95, 205), (230, 255, 70), (60, 235, 215), (180, 130, 255), (235, 60, 70),
 )  # fmt: skip
+_SLACK = 0.01
+"""How far a picture of floats may leave [0, 1]: resampling does by a little."""
 _SHIFT = 4
 """OpenCV draws at 1 / 2^4 of a pixel."""
 
@@ -47,6 +49,9 @@ def as_image(image: Any) -> Image:
 
     Args:
         image: numpy array or torch tensor; (H, W, 3), (H, W) or (3, H, W); uint8, or floating point in [0, 1].
+
+    Raises:
+        ValueError: another shape, type or range.
     """
     array = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
     if array.ndim == 3 and array.shape[0] == 3 and array.shape[2] != 3:
@@ -56,6 +61,10 @@ def as_image(image: Any) -> Image:
     if array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"not an RGB picture: shape {array.shape}")
     if array.dtype != np.uint8:
+        if not np.issubdtype(array.dtype, np.floating):
+            raise ValueError(f"not a picture: values of type {array.dtype}")
+        if array.size and not (array.min() >= -_SLACK and array.max() <= 1 + _SLACK):
+            raise ValueError(f"not a picture: {array.dtype} from {array.min():g} to {array.max():g}, not in [0, 1]")
         array = np.clip(np.rint(array.astype(np.float64) * 255), 0, 255).astype(np.uint8)
     return np.array(array, order="C")
 

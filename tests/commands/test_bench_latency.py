@@ -55,10 +55,11 @@ def test_torch_and_files_are_timed_and_kept(here, capsys):
 
 
 def test_energy_is_read_from_the_counters(tmp_path, monkeypatch):
-    """Two packages whose counters move by 3 and 4 J over ten runs, one of them past its end."""
-    for n, value in ((0, 5_000_000), (1, 9_000_000)):
+    """Two packages whose counters move by 3 and 4 J over ten runs, one of them past its end; psys holds both again."""
+    for n, value in ((0, 5_000_000), (1, 9_000_000), (2, 0)):
         zone = tmp_path / f"intel-rapl:{n}"
         zone.mkdir()
+        (zone / "name").write_text(f"package-{n}\n" if n < 2 else "psys\n")
         (zone / "energy_uj").write_text(str(value))
         (zone / "max_energy_range_uj").write_text("9999999")
     monkeypatch.setattr(latency, "_RAPL", tmp_path)
@@ -68,6 +69,7 @@ def test_energy_is_read_from_the_counters(tmp_path, monkeypatch):
         if next(calls) == 5:
             (tmp_path / "intel-rapl:0" / "energy_uj").write_text("8000000")
             (tmp_path / "intel-rapl:1" / "energy_uj").write_text("3000000")
+            (tmp_path / "intel-rapl:2" / "energy_uj").write_text("7000000")
 
     times, joules = latency._timed(call, Options(runs=10, warm=0), None)
     assert joules == pytest.approx(7.0)

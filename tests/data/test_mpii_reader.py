@@ -94,14 +94,18 @@ def _mat(tmp_path, **changes):
     def point(number, x, y, seen):
         return {"id": number, "x": x, "y": y, "is_visible": seen}
 
-    def rect(x, points):
+    def rect(x, points, centre=(41.4, 51.0)):
         return {
-            "x1": x, "y1": 10.0, "x2": x + 30.0, "y2": 50.0, "scale": 1.0, "objpos": {"x": 61.0, "y": 61.0},
+            "x1": x, "y1": 10.0, "x2": x + 30.0, "y2": 50.0, "scale": 1.0,
+            "objpos": {"x": centre[0], "y": centre[1]},
             "annopoints": {"point": np.array(points, dtype=object)},
         }  # fmt: skip
 
     unlabelled = {"x1": 1.0, "y1": 1.0, "x2": 2.0, "y2": 2.0}
-    two = [rect(10.0, [point(9, 21.0, 31.0, "1"), point(8, 22.0, 41.0, "0")]), rect(40.0, [point(9, 5.0, 6.0, 1)])]
+    two = [
+        rect(10.0, [point(9, 21.0, 31.0, "1"), point(8, 22.0, 41.0, "0")]),
+        rect(40.0, [point(9, 5.0, 6.0, 1)], (70.0, 51.0)),
+    ]
     annolist = [
         {"image": {"name": "two.jpg"}, "annorect": np.array(two, dtype=object)},
         {"image": {"name": "one.jpg"}, "annorect": np.array([two[0], unlabelled], dtype=object)},
@@ -128,6 +132,20 @@ def test_the_mat_gives_visibility_head_sizes_and_who_is_alone(tmp_path):
     assert person["head_size"] == 30.0 and person["num_keypoints"] == 2  # 0.6 of the diagonal of 30 x 40
     singles = [_load(tmp_path / "out" / f"mpii_coco_{s}_single.json")["images"] for s in ("train", "val")]
     assert [len(s) for s in singles] == [0, 1]  # whoever has a box and no joints is not annotated
+
+
+def test_the_mats_validation_people_are_those_of_the_list(tmp_path):
+    """Of two in an image the list has one, whose centre it rounds; the other is in no split, but not forgotten."""
+    file = _mat(tmp_path)
+    file.with_name("mpii_val.json").write_text(json.dumps([_entry("two.jpg")]))
+    convert(file, tmp_path / "out")
+    train, val, single = (_load(tmp_path / "out" / f"mpii_coco_{s}.json") for s in ("train", "val", "val_single"))
+    assert [i["file_name"] for i in train["images"]] == ["one.jpg"]
+    assert [a["num_keypoints"] for a in val["annotations"]] == [2]
+    assert single["annotations"] == []
+    file.with_name("mpii_val.json").write_text(json.dumps([{**_entry("two.jpg"), "center": []}]))
+    with pytest.raises(UserError, match=r"mpii_val\.json: an entry has no image and center"):
+        convert(file, tmp_path / "out")
 
 
 def test_without_a_list_of_validation_people_all_are_train(tmp_path):

@@ -41,6 +41,21 @@ def test_box_is_tight_around_the_warped_polygon(folder):
     np.testing.assert_allclose(size[1], [60 / np.sqrt(2)] * 2, atol=1e-3)
 
 
+def test_a_shift_in_units_of_the_box_goes_by_its_sides(folder):
+    """RTMPose's: centre += offset x padded (w, h), before the aspect is fixed: a standing person moves little in x."""
+    number = folder.image(GREY)
+    folder.person(number, JOINTS, [30.0, 20.0, 10.0, 40.0])
+    folder.write()
+    moved = {}
+    for unit in ("longer", "box"):
+        augment = Augment(shift=Draw(1.0, (0.1, 0.1)), shift_unit=unit)
+        matrix = folder.module(batch=1, padding=1.25, augment=augment).train_set[(0, 0)].to_image_B23[0]
+        plain = folder.module(batch=1, padding=1.25).train_set[(0, 0)].to_image_B23[0]
+        moved[unit] = (matrix - plain)[:, 2].tolist()
+    assert moved["longer"] == pytest.approx([0.1 * 1.25 * 40, 0.1 * 1.25 * 40])
+    assert moved["box"] == pytest.approx([0.1 * 1.25 * 10, 0.1 * 1.25 * 40])
+
+
 def test_visible_share_and_people_outside(folder):
     number = folder.image(GREY)
     inside = folder.person(number, JOINTS, [30.0, 20.0, 20.0, 40.0])

@@ -42,6 +42,8 @@ def test_person_score_is_box_score_times_mean_of_confident_joints(module):
     scored = person_scores([Poses(joint, torch.zeros(1))] * batch.b, batch, 0.2)
     assert scored[0].score_N.item() == pytest.approx(0.5 * 0.8)  # 0.2 is not above the threshold
     assert person_scores([Poses(joint * 0.1, torch.zeros(1))] * batch.b, batch, 0.2)[0].score_N.item() == 0
+    own = person_scores([Poses(joint, torch.tensor([0.6]))] * batch.b, batch, None)
+    assert own[0].score_N.item() == pytest.approx(0.5 * 0.6)
 
 
 def test_poses_boxes_and_extras_go_to_the_photograph(module):

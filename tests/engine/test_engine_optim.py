@@ -43,6 +43,13 @@ def test_plateau_waits_its_patience_and_survives_a_checkpoint():
     assert (other.factor, other.best, other.bad) == (0.5, 0.3, 0)
 
 
+def test_plateau_waits_for_a_first_person():
+    schedule = Schedule(Optim(schedule="plateau", patience=1, gamma=0.5), 100)
+    for score in (0.0, -1.0, 0.0, 0.0, 0.1, 0.0, 0.0):
+        schedule.see(score)
+    assert (schedule(10), schedule.best) == (1.0, 0.1)
+
+
 def test_norms_and_biases_are_exempt_from_weight_decay():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 2))
     decayed, exempt = parameter_groups(net.parameters(), Optim(weight_decay=0.05))

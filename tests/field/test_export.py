@@ -195,8 +195,10 @@ def test_another_models_file_is_refused(tmp_path):
 
 def test_settings_that_change_the_network_are_refused(drp, capsys):
     file = exporting.export(open_checkpoint(drp), ExportOptions(), drp.with_name("plain.onnx")).path
-    with pytest.raises(UserError, match=r"holds outputs .* these settings need"):
+    with pytest.raises(UserError, match=r"its network has model\.head\.enabled=True, not False"):
         open_exported(file, ["model.head.enabled=false"])
+    with pytest.raises(UserError, match=r"its network has model\.roi\.size=7, not 9"):
+        open_exported(file, ["model.roi.size=9"])
     with pytest.raises(UserError, match="made for inputs of 96x72"):
         open_exported(file, ["data.input_size=[128,96]"])
     with pytest.raises(UserError, match="exported already"):

@@ -51,7 +51,9 @@ def test_a_file_names_pictures_by_number_by_name_or_by_frame(tmp_path):
     found = boxes(BLACK, "folder/000000000785.jpg", None)
     assert found.box_N4.tolist() == [[9.5, 19.5, 39.5, 59.5]] and found.score_N.tolist() == [0.5]
     assert boxes.skipped == 3
-    assert boxes(BLACK, "other/b.jpg", None).score_N.tolist() == [0.7]
+    assert boxes(BLACK, "photos/sub/b.jpg", None).score_N.tolist() == [0.7]
+    assert boxes(BLACK, "b.jpg", None).score_N.tolist() == [0.7]
+    assert boxes(BLACK, "other/b.jpg", None).n == 0 and boxes.elsewhere == {"other/b.jpg": "sub/b.jpg"}
     assert boxes(BLACK, "clip.mp4#1", 1).score_N.tolist() == [0.7]
     assert boxes(BLACK, "clip.mp4#2", 2).n == 0
     assert boxes(BLACK, "nobody.jpg", None).n == 0
@@ -64,10 +66,24 @@ def test_a_file_names_pictures_by_number_by_name_or_by_frame(tmp_path):
     }
     (tmp_path / "people.json").write_text(json.dumps(annotations))
     assert BoxFile(tmp_path / "people.json")(BLACK, "x.png", None).box_N4.tolist() == [[-0.5, -0.5, 8.5, 8.5]]
+    assert BoxFile(tmp_path / "people.json").stored and boxes.stored
     for content, part in ((3, "not a COCO file with boxes"), ([{"image_id": 1}], "entry 0 has no image_id and box")):
         (tmp_path / "bad.json").write_text(json.dumps(content))
         with pytest.raises(UserError, match=part):
             BoxFile(tmp_path / "bad.json")
+
+
+def test_pictures_of_one_name_keep_their_own_boxes(tmp_path):
+    rows = [
+        {"image_id": n, "category_id": 1, "bbox": [n, 0, 9, 9], "score": 1.0, "file_name": f"{folder}/frame.jpg"}
+        for n, folder in enumerate("ab")
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(rows))
+    boxes = BoxFile(tmp_path / "boxes.json")
+    assert not boxes.stored
+    assert [boxes(BLACK, f"{folder}/frame.jpg", None).box_N4[:, 0].tolist() for folder in "abc"] == [[-0.5], [0.5], []]
+    with pytest.raises(UserError, match=r"a/frame\.jpg and b/frame\.jpg could both be frame\.jpg"):
+        boxes(BLACK, "frame.jpg", None)
 
 
 def test_weak_small_and_double_boxes_are_left_out():

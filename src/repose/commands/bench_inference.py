@@ -214,7 +214,7 @@ def one_image(module: PoseModule, batches: list[Batch], device: torch.device) ->
     split = time.perf_counter()
     poses = module.decode(outputs)
     if module.cfg.data.view == "person":
-        poses = person_scores(poses, moved[0], module.cfg.test.joint_threshold)
+        poses = person_scores(poses, moved[0], module.score_threshold)
     for pose in to_photograph(poses, moved[0]):
         pose.joint_NK3.cpu()
     synchronise(device)

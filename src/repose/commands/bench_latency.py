@@ -312,6 +312,7 @@ def _counters() -> list[tuple[int, int]]:
         return [
             (int((zone / "energy_uj").read_text()), int((zone / "max_energy_range_uj").read_text()) + 1)
             for zone in sorted(_RAPL.glob("*-rapl:[0-9]"))
+            if (zone / "name").read_text().startswith("package")  # psys counts them once more
         ]
     except (OSError, ValueError):
         return []

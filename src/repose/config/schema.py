@@ -107,7 +107,7 @@ class Augment:
     """[degrees]"""
     shift: Draw = Draw()
     """[share of the side that shift_unit names] of the centre, x and y drawn apart"""
-    shift_unit: Literal["longer", "base"] = "longer"
+    shift_unit: Literal["longer", "base", "box"] = "longer"
     """longer = of the box's (or image's) longer side; base = of the crop's shorter side after the scale draw"""
     hue: Draw = Draw()
     """[OpenCV hue steps of 2 degrees] added"""

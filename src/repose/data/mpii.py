@@ -8,7 +8,8 @@ split a second file holds the images with exactly one annotated person (DRP-Net'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ HEAD = 0.6
 """Head size over the diagonal of the head's box (MPII's evaluation)."""
 FIRST = 1.0
 """Coordinate of the first pixel in MPII's files."""
+SAME_CENTRE = 2.0
+"""[pixels] centres that are nearer are one person's: lists round them."""
 _SPLITS = ("train", "val")
 
 
@@ -58,8 +61,9 @@ def convert(native: Path, folder: Path) -> list[str]:
     """Write COCO-format files of MPII's own.
 
     From `mpii_human_pose_v1_u12_1.mat`: train and val, where `mpii_val.json` (Tompson's validation images, as HRNet and
-    mmpose have it) lies beside it; else all labelled people as train. From a .json list: that split; head sizes come
-    from `mpii_gt_<split>.mat` beside it, and without that there is no PCKh.
+    mmpose have it) lies beside it: val holds the people whom that lists; else all labelled people as train. From a
+    .json list: that split; head sizes come from `mpii_gt_<split>.mat` beside it, and without that there is no PCKh. A
+    list knows nobody whom it leaves out, so that "alone" there is alone in the list.
 
     Args:
         native: the .mat or .json.
@@ -216,8 +220,23 @@ def _from_mat(native: Path) -> dict[str, list[Person]]:
     content = load_json(listed)
     if not is_list(content):
         raise UserError(f"{listed}: not MPII's list of validation people")
-    val = {entry["image"] for entry in content}
-    return {"train": [p for p in people if p.image not in val], "val": [p for p in people if p.image in val]}
+    val: dict[str, list[tuple[float, float]]] = {}
+    for entry in content:
+        try:
+            centre = float(entry["center"][0]) - FIRST, float(entry["center"][1]) - FIRST
+            val.setdefault(entry["image"], []).append(centre)
+        except (KeyError, TypeError, ValueError, IndexError):
+            raise UserError(f"{listed}: an entry has no image and center that can be used") from None
+    return {
+        "train": [p for p in people if p.image not in val],
+        "val": [p for p in people if p.image in val and _listed(p, val[p.image])],
+    }
+
+
+def _listed(person: Person, centre_N2: Sequence[tuple[float, float]]) -> bool:
+    """Whether a list has this person of its image: it may leave out some, who then belong to no split."""
+    x, y = person.centre
+    return any(math.hypot(x - cx, y - cy) < SAME_CENTRE for cx, cy in centre_N2)
 
 
 def _several(owner: Any, name: str) -> list[Any]:

@@ -95,8 +95,8 @@ class PersonView:
     def augmented(self, box_4: np.ndarray, joint_K3: np.ndarray, augment: Augment, u: Sequence[float]) -> Crop:
         """A random crop: half body, shift, scale, rotation, flip (RTMPose's order; DRP-Net spec. §4).
 
-        The shift is in units of the padded box's (or half body's) longer side, or with `shift_unit: base` of the
-        crop's shorter side.
+        The shift is in units of the padded box's (or half body's) longer side, with `shift_unit: base` of the crop's
+        shorter side, with `box` of the padded box's width in x and its height in y.
         """
         half = self._half_body(joint_K3, augment, u)
         if half is None:
@@ -104,11 +104,11 @@ class PersonView:
             width, height = width * self.padding, height * self.padding
         else:
             (x, y), (width, height) = half
-        longer = max(width, height)
+        box = width, height
         scale = drawn(augment.scale, u, Slot.SCALE, Slot.SCALE_VALUE, 1.0)
         width, height = self._grown(width, height)
         size = width * scale, height * scale
-        dx, dy = _shift(augment, u, longer, size)
+        dx, dy = _shift(augment, u, box, size)
         return Crop((x + dx, y + dy), size, _rotation(augment, u), u[Slot.FLIP] < augment.flip)
 
     def _grown(self, width: float, height: float) -> tuple[float, float]:
@@ -210,15 +210,18 @@ class ImageView:
             (x, y), _ = box_centre_size(box_N4[int(u[Slot.CENTRE] * len(box_N4))])
         factor = drawn(augment.scale, u, Slot.SCALE, Slot.SCALE_VALUE, 1.0) / self.scale(image_wh)
         size = self.out_wh[0] * factor, self.out_wh[1] * factor
-        dx, dy = _shift(augment, u, max(image_wh), size)
+        dx, dy = _shift(augment, u, image_wh, size)
         return Crop((x + dx, y + dy), size, _rotation(augment, u), u[Slot.FLIP] < augment.flip)
 
 
-def _shift(augment: Augment, u: Sequence[float], longer: float, crop_wh: tuple[float, float]) -> tuple[float, float]:
+def _shift(
+    augment: Augment, u: Sequence[float], box_wh: tuple[float, float], crop_wh: tuple[float, float]
+) -> tuple[float, float]:
     if u[Slot.SHIFT] >= augment.shift.p:
         return 0.0, 0.0
-    side = longer if augment.shift_unit == "longer" else min(crop_wh)
-    return spread(augment.shift, u[Slot.SHIFT_X]) * side, spread(augment.shift, u[Slot.SHIFT_Y]) * side
+    longer, shorter = max(box_wh), min(crop_wh)
+    unit_x, unit_y = {"longer": (longer, longer), "base": (shorter, shorter), "box": box_wh}[augment.shift_unit]
+    return spread(augment.shift, u[Slot.SHIFT_X]) * unit_x, spread(augment.shift, u[Slot.SHIFT_Y]) * unit_y
 
 
 def _rotation(augment: Augment, u: Sequence[float]) -> float:

@@ -188,6 +188,11 @@ class PoseModule(LightningModule, ABC):
         """
         return Graph(self.net)
 
+    @property
+    def score_threshold(self) -> float | None:
+        """Person view: joints above it make the instance score; None = `decode`'s own scores do."""
+        return self.cfg.test.joint_threshold
+
     # --- images -----------------------------------------------------------------------------------------------------
 
     @property
@@ -271,7 +276,7 @@ class PoseModule(LightningModule, ABC):
                 raise RuntimeError(f"decode gave {len(poses)} results for {batch.b} images")
             sums = self.read_outs(outputs, batch, poses) if read_outs else {}
         person = self.cfg.data.view == "person"
-        scored = person_scores(poses, batch, self.cfg.test.joint_threshold) if person else poses
+        scored = person_scores(poses, batch, self.score_threshold) if person else poses
         poses_img = to_photograph(scored, batch)
         area = crop_area(batch) if person else [pose_area(pose) for pose in poses_img]
         return Evaluated(batch, poses, poses_img, area, sums)
@@ -292,16 +297,20 @@ class PoseModule(LightningModule, ABC):
         self._evaluation_step(batch)
 
 
-def person_scores(poses: list[Poses], batch: Batch, threshold: float) -> list[Poses]:
+def person_scores(poses: list[Poses], batch: Batch, threshold: float | None) -> list[Poses]:
     """Person view: instance score = box score x mean of the joint scores above `threshold` (0 where none is).
+
+    Without a threshold it is the box score x the method's own score.
 
     Source: the COCO top-down convention (deep-high-resolution-net's `rescore`, DRP-Net's evaluation).
     """
-    scored = []
+    scored: list[Poses] = []
     for pose, box_score in zip(poses, batch.box_score_B, strict=True):
-        joint_NK = pose.joint_NK3[..., 2].float()
-        kept = joint_NK > threshold
-        mean_N = (joint_NK * kept).sum(-1) / kept.sum(-1).clamp(min=1)
+        mean_N = pose.score_N.float()
+        if threshold is not None:
+            joint_NK = pose.joint_NK3[..., 2].float()
+            kept = joint_NK > threshold
+            mean_N = (joint_NK * kept).sum(-1) / kept.sum(-1).clamp(min=1)
         scored.append(replace(pose, score_N=mean_N * box_score.to(mean_N)))
     return scored
 

@@ -107,8 +107,11 @@ class Schedule:
                 return 1.0
 
     def see(self, score: float) -> None:
-        """Tell `plateau` the AP of an evaluation; the new factor holds from the next step on."""
-        if self.kind != "plateau":
+        """Tell `plateau` the AP of an evaluation; the new factor holds from the next step on.
+
+        An AP of 0 says nothing: a network that finds nobody yet may still learn.
+        """
+        if self.kind != "plateau" or score <= 0:
             return
         if score > self.best:
             self.best, self.bad = score, 0

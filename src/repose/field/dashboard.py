@@ -82,10 +82,16 @@ def _accuracy(main: Line, int8: Line | None, scale: str) -> list[dict[str, Any]]
         if name in main.row.paper:
             found.append(_number(name, main.row.paper[name], "quoted", "the paper, COCO val2017"))
         if name in main.values:
-            found.append(_number(name, 100 * main.values[name], "measured", f"float32, scale {scale}"))
+            found.append(_number(name, 100 * main.values[name], "measured", f"{_precision(main)}, scale {scale}"))
         if int8 is not None and name in int8.values:
             found.append(_number(name, 100 * int8.values[name], "measured", f"int8, scale {scale}"))
     return found
+
+
+def _precision(line: Line) -> str:
+    layout = line.results[0].get("layout") if line.results else None
+    taken = str(layout.get("precision")) if isinstance(layout, dict) else ""
+    return {"bf16-mixed": "bfloat16", "16-mixed": "float16"}.get(taken, "float32")
 
 
 def _number(name: str, value: float, source: str, what: str) -> dict[str, Any]:

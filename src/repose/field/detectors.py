@@ -98,13 +98,16 @@ def whole_picture(image_HW3: np.ndarray) -> Boxes:
 class BoxFile:
     """Boxes of a COCO file: results (a list), or annotations (a dict; its people).
 
-    A picture's boxes are those of its `file_name`, where the file names files, else of the `image_id` that is the
-    number in the picture's name (000000000785.jpg is 785); of a video those whose `image_id` is the frame's number,
-    from 0. That is how `repose predict` writes its own files.
+    A picture's boxes are those of its `file_name` (or of a shorter end of its path), where the file names files, else
+    of the `image_id` that is the number in the picture's name (000000000785.jpg is 785); of a video those whose
+    `image_id` is the frame's number, from 0. That is how `repose predict` writes its own files.
 
     Attributes:
         file: the file.
+        stored: its boxes are of pictures as they are stored, without EXIF turns, as annotations are; the results that
+            `repose predict` wrote, which name their files, are of turned ones.
         skipped: boxes that were left out: of other categories, without extent, or wholly outside their picture.
+        elsewhere: pictures without boxes whose name the file has in another folder, and that name.
     """
 
     def __init__(self, file: Path) -> None:
@@ -115,8 +118,9 @@ class BoxFile:
         """
         self.file = file
         self.skipped = 0
+        self.elsewhere: dict[str, str] = {}
         self._by_id: dict[int, list[tuple[list[float], float]]] = {}
-        self._by_name: dict[str, list[tuple[list[float], float]]] = {}
+        self._by_name: dict[str, dict[PurePath, list[tuple[list[float], float]]]] = {}
         content = load_json(file)
         names: dict[Any, str] = {}
         if isinstance(content, dict) and "annotations" in content:
@@ -124,6 +128,7 @@ class BoxFile:
             content = [a for a in content["annotations"] if not a.get("iscrowd", 0)]
         if not isinstance(content, list) or not all(isinstance(r, dict) and "image_id" in r for r in content):
             raise UserError(f"boxes={file}: not a COCO file with boxes (a list of {{image_id, bbox, score}})")
+        self.stored = not all("file_name" in result for result in content)
         for number, result in enumerate(content):
             try:
                 self._add(result, result.get("file_name") or names.get(result["image_id"]))
@@ -139,7 +144,8 @@ class BoxFile:
             return
         entry = (box, float(result.get("score", 1.0)))
         if name is not None:
-            self._by_name.setdefault(PurePath(name).name, []).append(entry)
+            path = PurePath(name)
+            self._by_name.setdefault(path.name, {}).setdefault(path, []).append(entry)
         self._by_id.setdefault(int(result["image_id"]), []).append(entry)
 
     @property
@@ -147,13 +153,28 @@ class BoxFile:
         """What it is."""
         return f"{self.file.name}"
 
+    def complaints(self) -> list[str]:
+        """What of the file could not be used, a line each."""
+        found: list[str] = []
+        if self.skipped:
+            found.append(
+                f"{self.file}: {self.skipped} boxes are not people, have no extent, or lie outside their picture"
+            )
+        if self.elsewhere:
+            here, there = next(iter(self.elsewhere.items()))
+            found.append(
+                f"{self.file}: no boxes of {len(self.elsewhere)} pictures that it has in other folders ({there}, not "
+                f"{here})"
+            )
+        return found
+
     def __call__(self, image_HW3: np.ndarray, name: str, frame: int | None) -> Boxes:
         """The file's boxes of a picture."""
         if frame is not None:
             found = self._by_id.get(frame, [])
         else:
             path = PurePath(name)
-            found = self._by_name.get(path.name)
+            found = self._named(path)
             if found is None:
                 found = self._by_id.get(int(path.stem), []) if path.stem.isdecimal() else []
         if not found:
@@ -163,6 +184,29 @@ class BoxFile:
         inside_N = (box_N4[:, :2] < (width - EDGE, height - EDGE)).all(1) & (box_N4[:, 2:] > -EDGE).all(1)
         self.skipped += int((~inside_N).sum())
         return Boxes(box_N4[inside_N], np.array([score for _, score in found])[inside_N])
+
+    def _named(self, picture: PurePath) -> list[tuple[list[float], float]] | None:
+        """Boxes of the file name that is the end of the picture's path, or has it as its end; None without one.
+
+        Raises:
+            UserError: the names of several files end so.
+        """
+        names = self._by_name.get(picture.name, {})
+        if picture in names:
+            return names[picture]
+        ends = [name for name in names if _same_end(name, picture)]
+        if len(ends) > 1:
+            raise UserError(
+                f"boxes={self.file}: {ends[0]} and {ends[1]} could both be {picture}; predict the folder that holds both"
+            )
+        if names and not ends:
+            self.elsewhere[str(picture)] = str(next(iter(names)))
+        return names[ends[0]] if ends else None
+
+
+def _same_end(a: PurePath, b: PurePath) -> bool:
+    shorter = min(len(a.parts), len(b.parts))
+    return a.parts[-shorter:] == b.parts[-shorter:]
 
 
 # --- networks -------------------------------------------------------------------------------------------------------

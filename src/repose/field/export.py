@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from repose.commands.bench_decode import some_people
-from repose.config import Loaded, identity
+from repose.config import Loaded, identity, leaves, to_dict
 from repose.data.datamodule import PoseDataModule
 from repose.engine import checkpoint as ckpt
 from repose.engine.evaluation import Evaluator, Scores
@@ -420,6 +420,7 @@ def open_exported(
     session = open_session(path, _device(device), threads)
     about = read_note(session)
     loaded = saved_experiment(about, path, words)
+    _refuse_other_network(saved_experiment(about, path), loaded, path)
     with torch.device("meta"):  # its weights are in the file
         module = build_module(loaded)
     graph = module.graph().eval()
@@ -455,6 +456,15 @@ def read_note(session: Session) -> dict[str, Any]:
     if not isinstance(about, dict) or "config" not in about:
         raise UserError(f"{session.path}: its note of repose is damaged; export it again")
     return about
+
+
+def _refuse_other_network(saved: Loaded, wanted: Loaded, path: Path) -> None:
+    there, here = (dict(leaves(to_dict(loaded.cfg.model))) for loaded in (saved, wanted))
+    for key in here.keys() | there.keys():
+        if here.get(key) != there.get(key):
+            raise UserError(
+                f"{path}: its network has model.{key}={there.get(key)}, not {here.get(key)}; export such a checkpoint"
+            )
 
 
 def _refuse_other_size(session: Session, loaded: Loaded, path: Path) -> None:

@@ -140,11 +140,8 @@ def predict(
     window = Window(f"repose: {source.name}") if show else None
     run = _pictures if source.kind == "pictures" else _video
     summary = run(predictor, source, options, out, window, bar)
-    if isinstance(predictor.boxes, BoxFile) and predictor.boxes.skipped:
-        summary.skipped.append(
-            f"{predictor.boxes.file}: {predictor.boxes.skipped} boxes are not people, have no extent, or lie outside "
-            "their picture"
-        )
+    if isinstance(predictor.boxes, BoxFile):
+        summary.skipped += predictor.boxes.complaints()
     summary.seconds = time.monotonic() - begin
     if not summary.done:
         first = f": {summary.skipped[0]}" if summary.skipped else ""
@@ -181,7 +178,7 @@ def _pictures(
 
         def read() -> Iterator[Picture | Broken]:
             for path, name in zip(source.files, names, strict=True):
-                yield read_picture(path, name)
+                yield read_picture(path, name, predictor.stored)
 
         for poses in predictor.stream(read(), skip, options.masks):
             files.add(poses, ids[poses.source], poses.source)

@@ -29,7 +29,7 @@ from repose.engine.logging import say
 from repose.engine.module import Evaluated, PoseModule, pose_area
 from repose.errors import UserError
 from repose.field.boxes import Boxes
-from repose.field.detectors import BoxSource, open_boxes
+from repose.field.detectors import BoxFile, BoxSource, open_boxes
 from repose.field.model import device_named, open_checkpoint
 from repose.field.options import Detect, Smooth, Track
 from repose.field.poses import PicturePoses
@@ -139,6 +139,11 @@ class Predictor:
         """Whether the method looks at crops of boxes (else at whole pictures)."""
         return self.cfg.data.view == "person"
 
+    @property
+    def stored(self) -> bool:
+        """Whether files are seen as they are stored, without their EXIF turn: where boxes of a data set are given."""
+        return self.top_down and isinstance(self.boxes, BoxFile) and self.boxes.stored
+
     def __call__(
         self, images: Any, boxes: Sequence[Any] | None = None, order: Order = "rgb", masks: bool = True
     ) -> list[PicturePoses]:
@@ -147,7 +152,7 @@ class Predictor:
         Args:
             images: a path, an array or a tensor, or a list of them (mixed too); a folder, a glob and a batch give all
                 their pictures. Arrays are (H, W, 3) or (H, W), tensors (3, H, W) too, uint8 or floating point in
-                [0, 1]. Files are turned as their EXIF orientation says.
+                [0, 1]. Files are turned as their EXIF orientation says, unless `stored`.
             boxes: top-down methods: for each picture the boxes to look into, (N, 4) x1, y1, x2, y2 as edges in pixels
                 (COCO's and torchvision's way), or (N, 5) with scores; None = `self.boxes`.
             order: channels of arrays and tensors: `rgb`, or `bgr` as OpenCV reads them.
@@ -159,7 +164,7 @@ class Predictor:
         Raises:
             UserError: a file that cannot be read, or an array that is no picture.
         """
-        seen = [self._must(p) for p in pictures(images, order)]
+        seen = [self._must(p) for p in pictures(images, order, self.stored)]
         if boxes is not None:
             if not self.top_down:
                 raise UserError(f"boxes: {self.cfg.paper} looks at whole pictures and takes none")

@@ -112,14 +112,14 @@ def find_source(text: str) -> Source:
 # --- pictures -------------------------------------------------------------------------------------------------------
 
 
-def read_picture(path: Path, name: str | None = None) -> Picture | Broken:
-    """Decode a file, turned as its EXIF orientation says."""
+def read_picture(path: Path, name: str | None = None, stored: bool = False) -> Picture | Broken:
+    """Decode a file, turned as its EXIF orientation says; `stored`: as it is stored, as annotations see it."""
     name = str(path) if name is None else name
-    image = decode(path, exif=True)
+    image = decode(path, exif=not stored)
     return Broken(name, image) if isinstance(image, str) else Picture(image, name)
 
 
-def pictures(images: Any, order: Order = "rgb") -> Iterator[Picture | Broken]:
+def pictures(images: Any, order: Order = "rgb", stored: bool = False) -> Iterator[Picture | Broken]:
     """Everything that `Predictor` takes, one picture after the other.
 
     Args:
@@ -127,13 +127,14 @@ def pictures(images: Any, order: Order = "rgb") -> Iterator[Picture | Broken]:
             (H, W, 3) or (H, W), tensors (3, H, W) too, uint8 or floating point in [0, 1]; one more dimension is a
             batch.
         order: channels of arrays and tensors: rgb, or bgr as OpenCV reads them. Files are what they are.
+        stored: files without their EXIF turn (see `read_picture`).
 
     Raises:
         UserError: no such file, or an array that is no picture.
     """
     for number, image in enumerate(_flat(images)):
         if isinstance(image, Path):
-            yield read_picture(image)
+            yield read_picture(image, stored=stored)
             continue
         try:
             array = viz.as_image(image)

@@ -87,7 +87,11 @@ def latencies(metrics: tuple[str, ...], cfg: ExperimentBase) -> tuple[dict[str, 
         detector = beside[0] if beside else one["detector"][-1]
         every = int(one["interval"])
         found["pipeline_ms"] = float(detector["median_ms"]) / every + float(fastest["with_post_ms"])
-        where = "GPU, half precision" if fastest["device"] == "cuda" else f"CPU, {fastest['threads']} threads"
+        where = (
+            "GPU, the pose network in half precision"
+            if fastest["device"] == "cuda"
+            else f"CPU, {fastest['threads']} threads"
+        )
         said = [
             f"{cfg.title or cfg.name}: {one['hardware']}, {where}; detector {detector['runtime']} on every {every}th "
             f"frame ({detector['weights']} weights), one person"

@@ -146,7 +146,7 @@ def test_decode_of_the_labels_is_the_joints(refine, error):
 def test_score_is_the_smaller_maximum():
     x, y = torch.tensor([[[0.1, 0.9], [2.0, 0.0], [-1.0, -2.0]]]), torch.tensor([[[0.3, 0.2], [1.5, 0.0], [0.5, 0.4]]])
     pose = decode(Outputs(x, y), Decode(), 2)[0]
-    assert pose.joint_NK3[0].flatten().tolist() == pytest.approx([0.5, 0, 0.3, 0, 0, 1, 0, 0, 0])
+    assert pose.joint_NK3[0].flatten().tolist() == pytest.approx([0.5, 0, 0.3, 0, 0, 1.5, 0, 0, 0])
 
 
 @pytest.mark.parametrize("split", [1, 2, 3])

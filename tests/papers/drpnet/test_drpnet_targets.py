@@ -261,9 +261,12 @@ class TestDecode:
         pose = self.run(torch.full((1, 1, 7, 7), -0.2))
         assert pose.joint_NK3[0, 0].tolist() == pytest.approx([110, 65, 0.01])
 
-    def test_read_outs_without_confidence(self):
-        heat = torch.rand(1, 1, 7, 7)
-        assert self.run(heat, read_out="coarse").joint_NK3[0, 0].tolist() == [110, 65, 1]
+    def test_coarse_points_have_the_heatmaps_scores(self):
+        """So that the row ranks people as the refined one does; a coarse-only network has no confidence."""
+        heat = torch.full((1, 1, 7, 7), 0.3)
+        heat[0, 0, 2, 4] = 0.6
+        assert self.run(heat, read_out="coarse").joint_NK3[0, 0].tolist() == pytest.approx([110, 65, 0.6])
+        assert self.run(-heat, read_out="coarse").joint_NK3[0, 0].tolist() == pytest.approx([110, 65, 0.01])
         assert self.run(torch.zeros(1, 1, 0, 0)).joint_NK3[0, 0].tolist() == [110, 65, 1]
 
 

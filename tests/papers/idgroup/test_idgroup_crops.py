@@ -87,3 +87,6 @@ def test_a_step_and_an_evaluation_on_crops(synthetic_smoke: Path):
         evaluated = paper.evaluate(next(iter(data.val_dataloader())))
     assert all(p.n <= 1 for p in evaluated.poses_img) and sum(p.n for p in evaluated.poses_img) > 0
     assert evaluated.sums["people"][0] <= evaluated.sums["people"][1]
+    for own, given in zip(evaluated.poses, evaluated.poses_img, strict=True):  # true boxes score 1
+        assert torch.equal(own.score_N, given.score_N)
+        torch.testing.assert_close(own.score_N, own.joint_NK3[..., 2].mean(-1))

@@ -59,7 +59,7 @@ def decode(outputs: Outputs, cfg: Decode, canvas: Canvas, sigma: float) -> list[
     """One person per crop, input pixels (DRP-Net, Algorithm 1, lines 14 to 18).
 
     A joint's score is its heatmap's maximum, cut to [0, 1]; where no cell is positive the coarse point stands, with
-    score 0.01. The coarse read-out (and a coarse-only network) has no confidence: every joint scores 1.
+    score 0.01. The coarse read-out has the same scores; a coarse-only network has none: every joint scores 1.
     `extra["coarse_NK2"]` and `extra["centre_NK2"]` hold the coarse points and the ROI centres.
 
     Differs from the paper: Algorithm 1 takes the cell of the maximum (`peak=argmax`), which at stride 4 costs about
@@ -72,13 +72,13 @@ def decode(outputs: Outputs, cfg: Decode, canvas: Canvas, sigma: float) -> list[
         sigma: of the target Gaussian, canvas cells (for `peak=gauss`).
     """
     coarse_BK2 = outputs.coarse_BK2.float()
-    if cfg.read_out == "coarse" or not outputs.refined:
-        point_BK2, score_BK = coarse_BK2, torch.ones_like(coarse_BK2[..., 0])
-    else:
+    point_BK2, score_BK = coarse_BK2, torch.ones_like(coarse_BK2[..., 0])
+    if outputs.refined:
         cell_BK2, value_BK = find_peak(outputs.heatmap_BKHW, cfg.peak, sigma)
         found_BK = value_BK > 0
-        point_BK2 = torch.where(found_BK[..., None], canvas.to_input(cell_BK2, outputs.centre_BK2), coarse_BK2)
         score_BK = torch.where(found_BK, value_BK.clamp(0, 1), torch.full_like(value_BK, NO_PEAK_SCORE))
+        if cfg.read_out != "coarse":
+            point_BK2 = torch.where(found_BK[..., None], canvas.to_input(cell_BK2, outputs.centre_BK2), coarse_BK2)
     joint_BK3 = torch.cat([point_BK2, score_BK[..., None]], dim=-1)
     return [
         Poses(

@@ -60,6 +60,10 @@ class IDGroupModule(PoseModule):
         return IDGroupGraph(self.net)
 
     @property
+    def score_threshold(self) -> None:
+        """Crops of people keep the paper's score: recovered joints count 0 in it (spec 5.6)."""
+
+    @property
     def stride(self) -> int:
         """1: views are mirrored plainly, which mirrors the cells of this paper's map exactly (targets.py)."""
         return 1

@@ -81,6 +81,7 @@ STRONG = Augment(
     scale=Draw(1.0, (0.6, 1.4), "truncnorm"),
     rotation=Draw(0.6, (-80, 80), "truncnorm"),
     shift=Draw(0.3, (-0.16, 0.16), "truncnorm"),
+    shift_unit="box",
     hole=Hole(p=1.0),
     **_COLOUR,
 )

@@ -41,11 +41,11 @@ def merge(outputs: Sequence[Outputs], mirrored: Sequence[bool], flip_index: Sequ
 def decode(outputs: Outputs, cfg: Decode, split: int) -> list[Poses]:
     """One person per crop, input pixels: the bin of the maximum, per axis (SimCC; RTMPose §3.1).
 
-    A joint's score is the smaller of both maxima, cut to [0, 1] (mmpose's code).
+    A joint's score is the smaller of both maxima, at least 0: a logit, which may exceed 1 (mmpose's code).
     """
     x_BK, x_score_BK = peak(outputs.x_BKX.float(), cfg.refine)
     y_BK, y_score_BK = peak(outputs.y_BKY.float(), cfg.refine)
-    score_BK = torch.minimum(x_score_BK, y_score_BK).clamp(0, 1)
+    score_BK = torch.minimum(x_score_BK, y_score_BK).clamp(min=0)
     joint_BK3 = torch.stack([x_BK / split, y_BK / split, score_BK], dim=-1)
     return [Poses(joint_NK3=joint[None], score_N=joint[None, :, 2].mean(-1)) for joint in joint_BK3]
 
