@@ -58,5 +58,6 @@ def test_presets_exist():
 
 
 def test_result_blocks_are_marked_and_current():
-    assert re.findall(r"<!-- results:(\S+) -->", TEXT) == ["drpnet/3:mini", "drpnet/3:lite", "drpnet/2:mini"]
+    blocks = re.findall(r"<!-- results:drpnet/(\S+) -->", TEXT)
+    assert blocks == ["3:mini", "3:lite", "2:mini", "4:mini", "fig-5:mini", "fig-6:mini"]
     assert readme_blocks_current(README)
