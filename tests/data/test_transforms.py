@@ -47,6 +47,13 @@ def test_truncated_normal_has_its_range_and_shape():
     assert values.std() == pytest.approx(0.4 * 0.5396, abs=2e-4)
 
 
+def test_an_inverse_draw_is_a_uniform_zoom():
+    draw = Draw(1.0, (0.5, 1.25), "inverse")
+    zoom = 1 / np.array([spread(draw, u) for u in (np.arange(20000) + 0.5) / 20000])
+    assert (zoom.min(), zoom.max()) == (pytest.approx(0.8, abs=1e-4), pytest.approx(2.0, abs=1e-4))
+    assert zoom.mean() == pytest.approx(1.4, abs=1e-4) and zoom.std() == pytest.approx(1.2 / 12**0.5, abs=1e-4)
+
+
 @pytest.mark.parametrize(("cut", "at_an_end", "deviation"), [(1, 0.158655, 0.718), (2, 0.022750, 0.4798)])
 def test_clipped_normal_is_hrnets_draw(cut, at_an_end, deviation):
     """`clip(randn() * s, -cut s, cut s)`: what is beyond lies at the ends."""

@@ -61,9 +61,10 @@ class Draw:
     """[probability] how often the draw is made"""
     range: tuple[float, float] = (0.0, 0.0)
     """[unit of what is drawn] lowest and highest value"""
-    distribution: Literal["uniform", "truncnorm", "clipnorm1", "clipnorm2"] = "uniform"
-    """truncnorm: a standard normal truncated to [-1, 1], stretched over the range; clipnorm1, clipnorm2: a normal whose
-    draws beyond 1 or 2 standard deviations are put at the range's ends (HRNet's scale and rotation)"""
+    distribution: Literal["uniform", "inverse", "truncnorm", "clipnorm1", "clipnorm2"] = "uniform"
+    """inverse: 1 / value is uniform (a zoom, where the value scales the surroundings); truncnorm: a standard normal
+    truncated to [-1, 1], stretched over the range; clipnorm1, clipnorm2: a normal whose draws beyond 1 or 2 standard
+    deviations are put at the range's ends (HRNet's scale and rotation)"""
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,8 @@ def drawn(draw: Draw, u: Sequence[float], gate: int, value: int, neutral: float 
 def spread(draw: Draw, u: float) -> float:
     """A uniform number in [0, 1) to a value of the draw's range and distribution."""
     low, high = draw.range
+    if draw.distribution == "inverse":
+        return low * high / (low + u * (high - low))
     if draw.distribution == "truncnorm":
         u = (_NORMAL.inv_cdf(_LOW + u * _SPAN) + 1) / 2
     elif draw.distribution != "uniform":

@@ -197,7 +197,7 @@ class BoxFile:
         ends = [name for name in names if _same_end(name, picture)]
         if len(ends) > 1:
             raise UserError(
-                f"boxes={self.file}: {ends[0]} and {ends[1]} could both be {picture}; predict the folder that holds both"
+                f"boxes={self.file}: {ends[0]} and {ends[1]} could both be {picture}; predict the folder of both"
             )
         if names and not ends:
             self.elsewhere[str(picture)] = str(next(iter(names)))

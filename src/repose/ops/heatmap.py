@@ -86,10 +86,10 @@ def find_peak(heatmap_HW: Tensor, method: Peak, sigma: float) -> tuple[Tensor, T
     """Position and height of each map's maximum.
 
     `argmax` gives the cell, `quarter` moves it a quarter of a cell towards the higher neighbour on each axis, except in
-    the first two and the last row and column (SimpleBaseline's and HRNet's read-out). `subpixel` fits a Gaussian through
-    the maximum and its two neighbours, per axis: exact for a Gaussian of any sigma; a maximum in the border row or
-    column stays where it is. `gauss` also moves those, by the known sigma and the one inner neighbour: exact for a Gaussian
-    whose centre lies up to 2 cells beyond the border cell.
+    the first two and the last row and column (SimpleBaseline's and HRNet's read-out). `subpixel` fits a Gaussian
+    through the maximum and its two neighbours, per axis: exact for a Gaussian of any sigma; a maximum in the border row
+    or column stays where it is. `gauss` also moves those, by the known sigma and the one inner neighbour: exact for a
+    Gaussian whose centre lies up to 2 cells beyond the border cell.
 
     Args:
         heatmap_HW: (..., H, W).

@@ -56,6 +56,16 @@ def test_a_missing_nose(settings, people):
     assert people_of(headless(*settings), person(120, 40, 350, "nose"), stride=4).n == people
 
 
+def test_a_joint_that_was_not_found_keeps_nobody_away():
+    """Strict: the first person has no nose, which is put at their mean point; just there is the second one's nose."""
+    first = person(100, 20, 350, "nose")
+    second = torch.zeros(17, 3)
+    second[COCO17.index("nose")] = torch.cat([first[first[:, 2] > 0, :2].mean(0), torch.tensor([2.0])])
+    module = headless("decode.strict=true", "decode.min_score=0.0")
+    assert people_of(module, first, stride=4).n == 1
+    assert people_of(module, first, second, stride=4).n == 2
+
+
 @pytest.mark.parametrize("graph", ["full", "tree", "limbs"])
 def test_a_missing_hip_orphans_its_leg(graph):
     """The knee is one person's, the rest another's; what both propose counts for the better one alone."""

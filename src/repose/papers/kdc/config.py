@@ -175,7 +175,7 @@ class Decode:
 
 _AUGMENT = Augment(
     flip=0.5,
-    scale=Draw(1.0, (0.5, 1.25)),
+    scale=Draw(1.0, (0.5, 1.25), "inverse"),
     rotation=Draw(1.0, (-25, 25)),
     shift=Draw(1.0, (-0.05, 0.05)),
 )

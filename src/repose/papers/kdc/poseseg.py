@@ -116,7 +116,8 @@ def group(
         k, own = int(channel[p]), int(place[p])
         if not queue[k].free_P[own]:
             continue
-        if (((people[:, k, :2] - position[p]) ** 2).sum(-1) <= reach * reach).any():
+        near_N = ((people[:, k, :2] - position[p]) ** 2).sum(-1) <= reach * reach
+        if (near_N & (people[:, k, 2] > 0)).any():  # a joint that was not found lies anywhere
             continue
         queue[k].take(own)
         people = np.concatenate([people, walk(k, own)[None]])
