@@ -211,7 +211,7 @@ def _see(run: Run[KDCModule], batch: Batch, perfect: bool) -> Scene:
         embed_2HW=_embedding(maps, frame)[:, :high, :wide],
         pose_GK3=pose.joint_NK3.double().numpy(),
         score_G=pose.score_N.double().numpy(),
-        mask_GHW=None if pose.mask_NHW is None else pose.mask_NHW[:, :high, :wide].numpy(),
+        mask_GHW=None if pose.mask_NHW is None else (pose.mask_NHW[:, :high, :wide] >= 0.5).numpy(),
         centre_G2=centre_G2,
         reach_G=reach_G,
         pose_N=pose_N,

@@ -8,8 +8,9 @@ import torch
 from kdc_kit import batch_of, headless, person
 
 from repose.config import leaves, to_dict
+from repose.metrics.mask_ap import photograph_masks
 from repose.papers.kdc.config import Decode
-from repose.papers.kdc.decode import Maps, decode, merge, mirror_back, pgo_sigmas
+from repose.papers.kdc.decode import Maps, decode, masks, merge, mirror_back, pgo_sigmas
 from repose.papers.kdc.model import Outputs
 from repose.papers.kdc.poseseg import centroids, score, sigmoid
 from repose.skeleton import COCO17
@@ -88,14 +89,38 @@ def test_masks_are_disjoint_and_the_peoples():
     batch = batch_of(people, masks="full")
     found = MODULE.decode(MODULE.oracle(batch, 8))[0]
     assert found.n == 3 and found.mask_NHW is not None and found.extra is not None
-    assert found.mask_NHW.dtype == torch.uint8 and found.mask_NHW.sum(0).max() == 1
+    assert (found.mask_NHW > 0).sum(0).max() == 1 and found.mask_NHW.max() <= 1
     order = found.joint_NK3[:, 0, 0].argsort()
     truth = batch.people.mask_NHW
     assert truth is not None
     for n, t in zip(order.tolist(), truth.bool(), strict=True):
-        mine = found.mask_NHW[n].bool()
+        mine = found.mask_NHW[n] >= 0.5
         assert (mine & t).sum() / (mine | t).sum() > 0.85  # neighbours' masks are rectangles that overlap
     assert (found.extra["mask_score_N"] <= found.score_N).all() and found.extra["mask_score_N"].min() > 0.5
+
+
+def test_masks_are_thresholded_at_the_photographs_size():
+    """A disk of 53 px at the input, in a photograph 1.6 times as large: its edge is where phi is 1/2 (spec 5.7)."""
+    t = (torch.arange(401.0) - 200) / 26.5
+    radius_HW = (t[:, None].square() + t.square()).sqrt()
+    size = 641
+    u = (torch.arange(float(size)) - 320) / (26.5 * 1.6)
+    truth = (u[:, None].square() + u.square() <= 1).numpy()
+    batch = batch_of([person(120, 60, 300)], masks="full")
+    maps = MODULE.oracle(batch, 1)
+    seg = (1 - radius_HW) * 26.5  # a logit that falls by 1 per pixel
+    maps = maps._replace(outputs=maps.outputs._replace(seg_B1HW=seg[None, None]))
+    centre, beta = torch.full((1, 2), 200 / MODULE.frame.span), torch.full((1,), 1e-3)
+    outputs = maps.outputs._replace(embed_B2HW=torch.zeros(1, 2, 401, 401))
+    field, _ = masks(maps._replace(outputs=outputs), 0, centre, beta, MODULE.frame, MODULE.cfg.decode)
+    matrix = np.array([[1.6, 0, 0], [0, 1.6, 0]])
+
+    def overlap(mask_NHW):
+        (mine,) = photograph_masks(mask_NHW, matrix, (size, size))
+        return (mine & truth).sum() / (mine | truth).sum()
+
+    binary = (field >= 0.5).numpy()
+    assert overlap(field.numpy()) > 0.995 > overlap(binary) + 0.005
 
 
 def test_switches_cover_the_settings():
@@ -281,7 +306,7 @@ def test_every_centre_gives_the_masks_back(mode):
     found = module.decode(module.oracle(batch, 8))[0]
     assert found.n == 2 and found.mask_NHW is not None and batch.people.mask_NHW is not None
     for n, t in zip(found.joint_NK3[:, 0, 0].argsort().tolist(), batch.people.mask_NHW.bool(), strict=True):
-        mine = found.mask_NHW[n].bool()
+        mine = found.mask_NHW[n] >= 0.5
         assert (mine & t).sum() / (mine | t).sum() > 0.95
 
 

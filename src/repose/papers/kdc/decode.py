@@ -22,6 +22,9 @@ from repose.papers.kdc.poseseg import Reader, centroids, group, score
 from repose.papers.kdc.targets import pixels
 from repose.types import Poses
 
+BAND = 0.2
+"""Share of a threshold from which a pixel is in the fields of masks: those just outside a mask place its edge."""
+
 
 class Maps(NamedTuple):
     """Outputs and the grid they are on.
@@ -144,6 +147,9 @@ def masks(
 ) -> tuple[Tensor, Tensor]:
     """Disjoint masks: each foreground pixel joins the person of its highest phi, if that is high enough (Eq. 6, §3.4).
 
+    They are fields, so that who brings them to the photograph's size thresholds them there (spec 5.7): the smaller of
+    phi and p_seg, each over its threshold, halved; a pixel is in from 1/2 on. Values that are far below are 0.
+
     Args:
         maps: outputs.
         image: which image.
@@ -153,15 +159,16 @@ def masks(
         cfg: settings.
 
     Returns:
-        (N, H, W) uint8 masks, and (N,) the mean of phi * p_seg over each (0 where a mask was dropped).
+        (N, H, W) float32 fields in [0, 1], and (N,) the mean of phi * p_seg over each mask (0 where it was dropped).
     """
     n, (height, width) = len(beta_N), maps.input_hw
     stacked = torch.cat([maps.outputs.seg_B1HW, maps.outputs.embed_B2HW], dim=1)
     dense_3HW = _dense(maps, stacked, image)
-    flat_F = (dense_3HW[0].flatten() > math.log(cfg.seg_threshold / (1 - cfg.seg_threshold))).nonzero()[:, 0]
-    mask = torch.empty(n, height * width, dtype=torch.uint8, device=beta_N.device).zero_()
+    least = cfg.seg_threshold * BAND
+    flat_F = (dense_3HW[0].flatten() > math.log(least / (1 - least))).nonzero()[:, 0]
+    field = torch.zeros(n, height * width, device=beta_N.device)
     if n == 0 or len(flat_F) == 0:
-        return mask.view(n, height, width), beta_N.new_zeros(n)
+        return field.view(n, height, width), beta_N.new_zeros(n)
     e_2F = (dense_3HW[1:] + pixels((height, width), 1, beta_N.device) / frame.span).flatten(1)[:, flat_F]
     if cfg.igo.mode == "bandwidth":
         beta_N = torch.full_like(beta_N, 1 / (2 * cfg.igo.sigma**2))
@@ -176,12 +183,14 @@ def masks(
     else:
         best_F, owner_F = power_NF.max(0)
         best_F = best_F.exp()
-    taken_F = best_F > cfg.mask_threshold
-    flat_F, owner_F, best_F = flat_F[taken_F], owner_F[taken_F], best_F[taken_F]
-    weight_F = best_F * dense_3HW[0].flatten()[flat_F].sigmoid()
-    count_N = torch.bincount(owner_F, minlength=n)
-    quality_N = beta_N.new_zeros(n).index_add(0, owner_F, weight_F) / count_N.clamp(min=1)
+    near_F = best_F > cfg.mask_threshold * BAND
+    flat_F, owner_F, best_F = flat_F[near_F], owner_F[near_F], best_F[near_F]
+    p_F = dense_3HW[0].flatten()[flat_F].sigmoid()
+    value_F = torch.minimum(best_F / cfg.mask_threshold, p_F / cfg.seg_threshold).mul_(0.5).clamp_(max=1)
+    taken_F = value_F > 0.5
+    count_N = torch.bincount(owner_F[taken_F], minlength=n)
+    quality_N = beta_N.new_zeros(n).index_add(0, owner_F[taken_F], (best_F * p_F)[taken_F]) / count_N.clamp(min=1)
     kept_N = count_N >= max(cfg.min_mask * frame.unit**2, 1)
     kept_F = kept_N[owner_F]
-    mask[owner_F[kept_F], flat_F[kept_F]] = 1
-    return mask.view(n, height, width), quality_N * kept_N
+    field[owner_F[kept_F], flat_F[kept_F]] = value_F[kept_F]
+    return field.view(n, height, width), quality_N * kept_N
