@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repose.config import ExperimentBase, to_dict
 from repose.engine import provenance, rundir
 from repose.errors import UserError
 from repose.tables.cells import Cell, Choice
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _MASK = "mask_"
 """How the metrics of masks begin."""
+_NO_METRIC_READS = ("batch", "save_pictures")
+"""Settings of `test` that change no metric."""
 
 
 class Counted:
@@ -113,13 +116,13 @@ class Counted:
         return self._truth[key]
 
     def _key(self, cell: Cell) -> str:
-        """Names the evaluated people: annotation file, images, OKS area."""
+        """Names the evaluated people: annotation file, images, OKS area, joints with their sigmas."""
         from repose.data.boxes import digest
         from repose.data.roots import data_file, find_root
 
-        data = cell.loaded.cfg.data
-        file = data_file(find_root(data, cell.loaded.cfg.joint_set()), data.val_json, "data.val_json", data)
-        return f"{digest(file)} {data.limit_val} {data.oks_area}"
+        data, skeleton = cell.loaded.cfg.data, cell.loaded.cfg.joint_set()
+        file = data_file(find_root(data, skeleton), data.val_json, "data.val_json", data)
+        return f"{digest(file)} {data.limit_val} {data.oks_area} {skeleton.joints} {skeleton.sigmas}"
 
     def _kept(self, what: str, cells: list[Cell], compute: Callable[[], Interval]) -> Interval:
         code = provenance.code_fingerprint(cells[0].loaded.cfg.paper)
@@ -146,7 +149,18 @@ def _sum(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _digest(cell: Cell) -> list[str]:
+def _digest(cell: Cell) -> list[Any]:
+    """What an interval of a run is made of: predictions, data, and how they are evaluated."""
     result = rundir.read_result(cell.folder) or {}
     predictions = _sum(cell.folder / rundir.PREDICTIONS)
-    return [predictions, str(inner(result, "data").get("fingerprint"))]
+    return [predictions, str(inner(result, "data").get("fingerprint")), _evaluation(cell.loaded.cfg)]
+
+
+def _evaluation(cfg: ExperimentBase) -> dict[str, Any]:
+    """The settings that metrics read: the same predictions score otherwise under others."""
+    data, skeleton = cfg.data, cfg.joint_set()
+    return {
+        "test": {k: v for k, v in to_dict(cfg.test).items() if k not in _NO_METRIC_READS},
+        "data": [data.val_json, data.limit_val, data.oks_area],
+        "joints": [skeleton.joints, skeleton.sigmas],
+    }
