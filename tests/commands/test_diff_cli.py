@@ -136,6 +136,45 @@ def test_not_subtracted(
     assert "not subtracted from each other" in capsys.readouterr().out
 
 
+MASKS = {"AP": 0.5, "mask_AP": 0.7}
+BINS = "test.subsets=iou_bins"
+
+
+@pytest.mark.parametrize(
+    ("words", "metrics", "why"),
+    [
+        ([[], ["test.subsets=crowd_index"]], None, "subsets: none in A, crowd_index in B"),
+        ([[BINS], [BINS, "test.iou_reduce=max"]], None, "overlap of an image: mean in A, max in B"),
+        ([[BINS], [BINS, "test.iou_edges=[0.5, 1.0]"]], None, "0.5, 0.6, 0.7, 0.8, 0.9, 1 in A, 0.5, 1 in B"),
+        ([[], ["test.mask_people=labelled"]], MASKS, "people of mask AP: all in A, labelled in B"),
+        ([[], ["test.max_masks=20"]], MASKS, "masks per image: 100 in A, 20 in B"),
+    ],
+)
+def test_other_evaluations_are_not_subtracted(
+    synthetic_smoke: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[list[str]],
+    metrics: dict[str, float] | None,
+    why: str,
+) -> None:
+    given = {"metrics": metrics} if metrics else {}
+    runs = {n: make_run(tmp_path / "runs", synthetic_smoke, *w, **given) for n, w in zip("ab", words, strict=True)}
+    found = compared({**runs, "root": tmp_path / "runs"}, "a", "b", tmp_path / "out", capsys)
+    assert not found["subtracted"] and len(found["why_not"]) == 1 and why in found["why_not"][0]
+    assert all(row["difference"] is None for row in found["metrics"])
+
+
+def test_settings_of_what_neither_run_has_do_not_matter(
+    synthetic_smoke: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Edges without subsets, people of masks without masks."""
+    words = ["test.iou_edges=[0.5, 1.0]", "test.iou_reduce=max", "test.mask_people=labelled", "test.max_masks=20"]
+    root = tmp_path / "runs"
+    runs = {"root": root, "a": make_run(root, synthetic_smoke), "b": make_run(root, synthetic_smoke, *words)}
+    assert compared(runs, "a", "b", tmp_path / "out", capsys)["subtracted"]
+
+
 def test_other_data(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Trained and tested on files that were others then: nothing today can say that they were the same people."""
     other = tmp_path / "other"

@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from repose.commands.run_folders import RUNS, Judge, RunFolder, open_run
-from repose.config import ExperimentBase, parse_arguments
+from repose.config import ExperimentBase, Test, parse_arguments
 from repose.config.schema import LATER, NOT_IDENTITY
 from repose.engine import rundir
 from repose.errors import UserError
@@ -19,6 +19,8 @@ from repose.tables.schema import inner
 from repose.tables.state import data_fingerprint
 
 _NONE = "–"
+_MASK = "mask_"
+"""How the metrics of masks begin."""
 _TOLERANCE = 1e-6
 """[share] of an AP that predictions.json must give again."""
 
@@ -218,8 +220,28 @@ def _unfinished(a: RunFolder, b: RunFolder) -> list[str]:
 
 def _protocols(a: RunFolder, b: RunFolder) -> list[str]:
     one, two = a.protocol, b.protocol
-    one["people per image"], two["people per image"] = (str(r.settings.get("test.max_people")) for r in (a, b))
+    for name, key in _evaluations(a, b).items():
+        one[name], two[name] = (_plain(r.settings.get(f"test.{key}", getattr(Test(), key))) for r in (a, b))
     return [f"{key}: {one[key]} in A, {two[key]} in B" for key in one if one[key] != two[key]]
+
+
+def _evaluations(a: RunFolder, b: RunFolder) -> dict[str, str]:
+    """Settings of `test` that make another number of the same predictions, of those that matter to both runs, by name.
+
+    The kind of subsets always matters: AP_M is of people of medium size without, of medium crowds with `crowd_index`.
+    """
+    found = {"people per image": "max_people", "subsets": "subsets"}
+    if all(r.settings.get("test.subsets") == "iou_bins" for r in (a, b)):
+        found |= {"overlap of an image": "iou_reduce", "edges of the overlaps": "iou_edges"}
+    if all(any(name.startswith(_MASK) for name in r.metrics) for r in (a, b)):
+        found |= {"people of mask AP": "mask_people", "masks per image": "max_masks"}
+    return found
+
+
+def _plain(value: Any) -> str:
+    return (
+        ", ".join(f"{x:g}" for x in cast("Sequence[float]", value)) if isinstance(value, list | tuple) else str(value)
+    )
 
 
 def _data(a: RunFolder, b: RunFolder, cfg_a: ExperimentBase, cfg_b: ExperimentBase) -> tuple[list[str], str]:
@@ -321,7 +343,7 @@ def _tested(
         return number
     name, skeleton, people = number.name, cfg.joint_set(), cfg.test.max_people
     try:
-        if name.startswith("mask_"):
+        if name.startswith(_MASK):
             one, two = (_mask_matches(r, cfg, name) for r in (b, a))
             found = bootstrap.paired_of(one, two, resamples)
         else:
