@@ -6,14 +6,15 @@ import pytest
 from rich.console import Console
 from table_kit import FAKE, TABLE, Numbers, flags, same, smoke, work_in, write_table
 
+from repose.config import ExperimentBase
 from repose.errors import UserError
-from repose.tables import claims, cli, plan, publish, runner
-from repose.tables.cells import Choice, cells
+from repose.tables import claims, cli, evaluation, plan, publish, runner
+from repose.tables.cells import Choice, cell, cells
 from repose.tables.claims import Interval, judge_counted, judge_measured, over_seeds
 from repose.tables.render import below, columns, csv_text, markdown, print_report, to_json
 from repose.tables.report import Line, Report, build, protocol_differs, protocol_line
 from repose.tables.runner import Jobs, run_tasks
-from repose.tables.schema import Table
+from repose.tables.schema import ACROSS, Table, find_tables
 
 
 @pytest.fixture(autouse=True)
@@ -149,6 +150,58 @@ def test_verdicts() -> None:
     two = over_seeds([Interval(0.05, 0.04, 0.06), Interval(0.01, 0.0, 0.02)])
     assert two.low < 0 < two.high  # two seeds that disagree decide nothing
     assert claims.FLOOR == 0.05
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "why"),
+    [
+        ("test: {flip: false}", "flip", "flip test: yes against no"),
+        ("data: {boxes: detections, detections: a.json}", "boxes", "boxes: gt against detections (a.json)"),
+        ("data: {test_scales: [1.0, 0.5]}", "test_scales", "test scales: 1 against 1, 0.5"),
+        ("data: {oks_area: box*0.53}", "", "OKS area: annotation against box*0.53"),
+        ("data: {limit_val: 2}", "", "evaluated images: 8 against 2"),
+        ("test: {max_people: 5}", "", "people per image: 20 against 5"),
+        ("test: {subsets: crowd_index}", "", "subsets: none against crowd_index"),
+        ("data: {name: another}", "", "data: synthetic against another"),
+    ],
+)
+def test_a_claim_is_judged_within_one_protocol(tmp_path: Path, setting: str, name: str, why: str) -> None:
+    """Save where the claim is about the difference, and says so."""
+    text = TABLE.replace("set: {model: {roi: {size: 5}}}", f"set: {{model: {{roi: {{size: 5}}}}, {setting}}}")
+    _, verdict = run_all(write_table(tmp_path, text), smoke()).verdicts[0]
+    assert (verdict.word, verdict.difference) == ("undecided", None) and why in verdict.reason
+    if name:
+        text = text.replace("worse: five", f"worse: five, across: [{name}]")
+        assert run_all(write_table(tmp_path, text), smoke()).verdicts[0][1].word == "confirmed"
+
+
+def test_costs_are_compared_across_protocols(tmp_path: Path) -> None:
+    text = TABLE.replace("roi: {size: 5}}}", "roi: {size: 5}}, test: {flip: false}}")
+    text = text.replace("worse: five", "worse: five, metric: params")
+    _, verdict = run_all(write_table(tmp_path, text), smoke()).verdicts[0]
+    assert "counted" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "claim", "apart"),
+    [
+        ("cganet/3", "flip", ""),
+        ("cganet/5", "separated-over-single", ""),
+        ("pinet/4", "scales", ""),
+        ("drpnet/2", "oracle-over-full", "boxes: gt against detections"),
+    ],
+)
+def test_claims_of_the_papers_across_protocols(name: str, claim: str, apart: str) -> None:
+    table = find_tables(name)[0]
+    one = table.claims[claim]
+    pair = [cell(table, table.rows[row], Choice("paper")) for row in (one.better, one.worse)]
+    found = evaluation.differ(one, *pair)
+    assert found.startswith(apart) and bool(found) == bool(apart)
+    assert bool(evaluation.differ(replace(one, across=()), *pair))
+
+
+def test_what_a_claim_may_be_across_is_part_of_every_evaluation() -> None:
+    assert set(ACROSS) <= evaluation.evaluation(ExperimentBase()).keys()
 
 
 def test_floor_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

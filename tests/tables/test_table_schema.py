@@ -27,6 +27,12 @@ def test_rows_and_layers(tmp_path: Path) -> None:
         ("metrics:", "metric:", "table-9.yaml:6: unknown key 'metric'; did you mean 'metrics'?"),
         ("label: 5x5", "lable: 5x5", "table-9.yaml:9: unknown key 'rows.five.lable'; did you mean 'label'?"),
         ("worse: five", "worse: fiv", "table-9.yaml:16: no row 'fiv' in this table; did you mean 'five'?"),
+        (
+            "worse: five",
+            "worse: five, across: [flop]",
+            "table-9.yaml:16: no claim may be across 'flop'; there are: boxes",
+        ),
+        ("worse: five", "worse: five, across: [oks_area]", "no claim may be across 'oks_area'"),
         ("AP: 73.5", "AP: high", "table-9.yaml:9: rows.five.paper.AP='high' must be float"),
         ("kind: eval", "kind: evil", "rows.coarse.kind='evil' must be one of 'train', 'eval'"),
         ("reuse: seven, ", "", "`kind: eval` and `reuse: <row>` belong together"),

@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 from repose.config import leaves, to_dict
 from repose.config.schema import NOT_IDENTITY
 from repose.errors import UserError
-from repose.tables import claims
+from repose.tables import claims, evaluation
 from repose.tables.cells import Cell, Choice, at_scale, cell, cells
 from repose.tables.claims import FLOOR, Interval, Verdict
 from repose.tables.costs import RowCost
@@ -284,6 +284,8 @@ def judge(claim: Claim, lines: Mapping[str, Line], measured: Mapping[str, Sequen
     for line in (better, worse):
         if not line.seeds:
             return Verdict("undecided", f"{line.row.label} is {line.status}")
+    if apart := evaluation.differ(claim, measured[claim.better][0], measured[claim.worse][0]):
+        return Verdict("undecided", f"not compared, other protocols: {apart}")
     other = {c.number: c for c in measured[claim.worse]}
     pairs = [(c, other[c.number]) for c in measured[claim.better] if c.number in other]
     each = [d for b, w in pairs if (d := numbers.paired(b, w, claim.metric)) is not None]

@@ -14,6 +14,7 @@
       other: {label: HRNet-W32, kind: quoted, paper: {AP: 74.4}, source: its own paper}
     claims:                                          # id -> a pair of rows
       seven-over-five: {text: 7x7 beats 5x5, better: roi-7, worse: roi-5}
+      flip: {text: the flip test adds AP, better: flipped, worse: roi-7, across: [flip]}   # meant to differ in it
     headline: {row: roi-7, method: DRP-Net}          # one table per paper: what `repose reproduce` runs
     shows: {mini: the order of the sizes on drawn people}
     not_shown: {mini: any number of the paper}
@@ -45,6 +46,9 @@ from repose.errors import UserError
 Kind = Literal["train", "eval", "published", "quoted", "server-only", "counted", "statistic"]
 OPERATIONS = ("conv", "deconv", "linear", "norm", "deform", "roi_align", "attention", "upsample", "other")
 """Kinds of operations that a `rule` may count: `metrics.cost.BY_OP` (which imports torch; a test holds them equal)."""
+ACROSS = ("boxes", "flip", "test_scales")
+"""What the two rows of a claim may differ in on purpose. Each changes the predictions alone, so that both rows can still
+be scored on the same people; other people, another area of OKS or another number of people to find cannot be tested."""
 SCALES = ("smoke", "mini", "lite", "paper")
 COSTS = ("GFLOPs", "params")
 """Columns of `paper` that are counted, not measured: lower is better, no confidence interval."""
@@ -153,6 +157,9 @@ class Claim:
     """row id"""
     metric: str = "AP"
     """AP..., or GFLOPs, params, where better means lower"""
+    across: tuple[str, ...] = ()
+    """parts of the protocol (boxes, flip, test_scales) that the claim is about: rows that differ in any other part are
+    not compared"""
 
 
 @dataclass(frozen=True)
@@ -521,6 +528,11 @@ def _check(table: Table) -> None:
     for claim in table.claims.values():
         for side in ("better", "worse"):
             _known_row(table, f"claims.{claim.id}.{side}", getattr(claim, side))
+        if wrong := [name for name in claim.across if name not in ACROSS]:
+            raise UserError(
+                f"{table.where(f'claims.{claim.id}.across')}: no claim may be across {wrong[0]!r}; "
+                f"there are: {', '.join(ACROSS)}"
+            )
     if table.headline:
         _known_row(table, "headline.row", table.headline.row)
         if not table.headline.method:
