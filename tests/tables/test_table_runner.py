@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from table_kit import FAKE, Numbers, same, smoke, work_in, write_table
+from table_kit import FAKE, TABLE, Numbers, same, smoke, work_in, write_table
 
-from repose.config import identity, load
+from repose.config import ExperimentBase, identity, load
 from repose.engine import locks
 from repose.engine.provenance import code_fingerprint
 from repose.errors import UserError
@@ -17,7 +17,7 @@ from repose.tables import plan, runner, spread
 from repose.tables.cells import Choice, add_row, as_argument, cell, cells
 from repose.tables.report import build
 from repose.tables.runner import Jobs, parse_gpus, run_tasks
-from repose.tables.schema import Table
+from repose.tables.schema import Table, find_tables
 from repose.tables.state import Changed, changed_since, judge, state_of
 
 
@@ -283,6 +283,40 @@ def test_added_row(tmp_path: Path) -> None:
         add_row(table, "nine:seed=3")
     with pytest.raises(UserError, match="is not a setting"):
         add_row(table, "roi")
+
+
+def test_a_row_of_ones_own_wins_at_every_scale(tmp_path: Path) -> None:
+    """Over its base's `set_<scale>`; the table's and the base's other settings stay."""
+    rates = "set_smoke: {train: {epochs: 3}, optim: {base_lr: 0.5}}\nrows:"
+    table = write_table(tmp_path, TABLE.replace("rows:", rates).replace("set_paper: {", "set_smoke: {seed: 4, "))
+
+    def yours(text: str, scale: str = "smoke") -> ExperimentBase:
+        more = add_row(table, text)
+        return cell(more, more.rows["yours"], Choice(scale)).loaded.cfg
+
+    mine = yours("seven:seed=5,train.epochs=2")
+    assert (mine.seed, mine.train.epochs) == (5, 2)
+    assert (mine.optim.base_lr, mine.data.boxes) == (0.5, "detections")
+    assert yours("seven:seed=5", "mini").data.boxes == "gt", "set_smoke is of that scale"
+    tested = yours("coarse:train.epochs=2")
+    assert (tested.seed, tested.data.boxes) == (4, "detections"), "the trained row's set_smoke"
+    assert (yours("coarse:seed=5").seed, tested.decode.read_out) == (5, "coarse")  # type: ignore[attr-defined]
+    assert yours("seed=5,optim.base_lr=0.1").optim.base_lr == 0.1
+
+
+def test_a_row_of_ones_own_has_the_data_of_the_row_that_its_base_tests(tmp_path: Path) -> None:
+    table = write_table(tmp_path, TABLE.replace("label: 7x7,", "label: 7x7, data_smoke: synthetic-pairs,"))
+    assert table.data_of(add_row(table, "coarse:seed=5").rows["yours"], "smoke") == "synthetic-pairs"
+
+
+def test_a_row_of_ones_own_in_a_table_with_a_recipe_per_scale() -> None:
+    table = find_tables("cganet/4")[0]
+    rows = {}
+    for text in ("hourglass:train.epochs=5", "hourglass:optim.base_lr=0.1", "ours:train.epochs=5"):
+        more = add_row(table, text)
+        rows[text] = cell(more, more.rows["yours"], Choice("lite")).loaded.cfg
+    assert [cfg.train.epochs for cfg in rows.values()] == [5, 50, 5]
+    assert [cfg.optim.base_lr for cfg in rows.values()] == [5e-4, 0.1, 1e-3]
 
 
 def test_lock_of_a_dead_process_is_free_and_of_another_machine_waits(tmp_path: Path) -> None:

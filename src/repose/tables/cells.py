@@ -262,17 +262,29 @@ def add_row(table: Table, text: str) -> Table:
     line, overlays = parse_arguments(tokens, "--add")
     if overlays or not line.values:
         raise UserError("--add: give settings of the row (--add model.roi.size=11); scale= and data= stand apart")
-    start = table.rows[base] if base else Row(id="yours")
-    row = Row(
-        id="yours",
-        label=f"yours: {' '.join(tokens)}",
-        set=_nested(settings([*(table.layers(start, "-") if base else []), line])),
-        set_at=start.set_at,
-        experiment=table.experiment_of(start) if base else "",
-        data=start.data,
-        data_at=start.data_at,
+    start = table.rows[base] if base else None
+    row = Row(id="yours", label=f"yours: {' '.join(tokens)}", set=_nested(settings([line])))
+    return replace(table, rows={**table.rows, row.id: _upon(table, start, row, line) if start else row})
+
+
+def _upon(table: Table, start: Row, row: Row, line: Layer) -> Row:
+    """A row of one's own with the settings of another, and of the row that this one tests, below the user's.
+
+    A row's `set_<scale>` lies over its `set`, so the user's values go into each of them.
+    """
+    whole = [start, *([table.rows[start.reuse]] if start.reuse else [])]
+
+    def at(scale: str) -> dict[str, Any]:
+        return _nested(settings([*table.layers(start, scale), line]))
+
+    named = {"paper", *(scale for r in whole for scale in r.data_at)}
+    return replace(
+        row,
+        set=at("-"),
+        set_at={scale: at(scale) for r in whole for scale in r.set_at},
+        experiment=table.experiment_of(start),
+        data_at={scale: data for scale in sorted(named) if (data := table.data_of(start, scale))},
     )
-    return replace(table, rows={**table.rows, row.id: row})
 
 
 def _nested(leaves: dict[str, Any]) -> dict[str, Any]:

@@ -47,8 +47,8 @@ Kind = Literal["train", "eval", "published", "quoted", "server-only", "counted",
 OPERATIONS = ("conv", "deconv", "linear", "norm", "deform", "roi_align", "attention", "upsample", "other")
 """Kinds of operations that a `rule` may count: `metrics.cost.BY_OP` (which imports torch; a test holds them equal)."""
 ACROSS = ("boxes", "flip", "test_scales")
-"""What the two rows of a claim may differ in on purpose. Each changes the predictions alone, so that both rows can still
-be scored on the same people; other people, another area of OKS or another number of people to find cannot be tested."""
+"""What the two rows of a claim may differ in on purpose. Each changes the predictions alone, so that both rows can be
+scored on the same people; other people, another area of OKS or another number of people to find cannot be tested."""
 SCALES = ("smoke", "mini", "lite", "paper")
 COSTS = ("GFLOPs", "params")
 """Columns of `paper` that are counted, not measured: lower is better, no confidence interval."""
