@@ -123,6 +123,28 @@ def test_a_full_size_table_has_differences(tmp_path: Path, monkeypatch: pytest.M
     assert not any("scaled for" in n for n in report.notes)
 
 
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["data.limit_val=5"], "evaluated on the first 5 images only"),
+        (["data.limit_train=5"], "trained on the first 5 images only"),
+        (["train.debug=overfit"], "a debugging run (train.debug=overfit)"),
+        (["data.test_scales=[1.0, 0.5]"], "settings of the command line: data.test_scales=[1.0, 0.5]"),
+        (["train.epochs=2", "optim.base_lr=0.1"], "settings of the command line: train.epochs=2, optim.base_lr=0.1"),
+        (["data.workers=0", "seed=4", "test.batch=8", "train.precision=bf16"], ""),
+    ],
+)
+def test_another_experiment_has_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], why: str
+) -> None:
+    monkeypatch.setenv("FAKE_DATA", "coco-val2017")
+    monkeypatch.setenv("FAKE_BOXES", "detections: a.json")
+    report = run_all(write_table(tmp_path), replace(smoke(*words), scale="paper"))
+    assert (report.lines[0].difference is None) == bool(why)
+    said = [n for n in report.notes if n.startswith("no difference to the paper")]
+    assert said == ([f"no difference to the paper is given: {why}"] if why else [])
+
+
 def test_seeds(tmp_path: Path) -> None:
     report = run_all(write_table(tmp_path), smoke("seeds=3"))
     five = report.lines[0]

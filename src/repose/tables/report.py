@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
-from repose.config import leaves, to_dict
+from repose.config import ExperimentBase, leaves, parse_arguments, to_dict
 from repose.config.schema import NOT_IDENTITY
 from repose.errors import UserError
 from repose.tables import claims, evaluation
-from repose.tables.cells import Cell, Choice, at_scale, cell, cells
+from repose.tables.cells import Cell, Choice, as_argument, at_scale, cell, cells
 from repose.tables.claims import FLOOR, Interval, Verdict
 from repose.tables.costs import RowCost
 from repose.tables.schema import COSTS, Claim, Row, Table, inner
@@ -58,6 +58,7 @@ class Line:
         published: rows of experiments/<paper>/results/ at this scale, newest last.
         results: result.json of the measured runs.
         main: the metric that rows are ranked by.
+        apart: why its AP and the paper's are not numbers of the same thing.
     """
 
     row: Row
@@ -72,6 +73,7 @@ class Line:
     published: Sequence[Mapping[str, str]] = ()
     results: Sequence[Mapping[str, Any]] = ()
     main: str = "AP"
+    apart: Sequence[str] = ()
 
     @property
     def floor(self) -> bool:
@@ -174,9 +176,9 @@ def _line(
     results = [r for _, r in done]
     values = {**_means(results), **timed}
     interval = claims.over_seeds([numbers.interval(c, r) for c, r in done]) if "AP" in values else None
-    wrong = [protocol_differs(table, choice, r, row) for r in results]
+    apart = {why for c, r in done if (why := protocol_differs(table, choice, r, row, c.loaded.cfg))}
     paper = row.paper.get("AP")
-    difference = 100 * values["AP"] - paper if "AP" in values and paper is not None and not any(wrong) else None
+    difference = 100 * values["AP"] - paper if "AP" in values and paper is not None and not apart else None
     return replace(
         line,
         status=status,
@@ -186,6 +188,7 @@ def _line(
         seeds=len(done),
         difference=difference,
         results=results,
+        apart=sorted(apart),
     )
 
 
@@ -211,10 +214,26 @@ def _means(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 # --- protocol ------------------------------------------------------------------------------------------------------
 
 
-def protocol_differs(table: Table, choice: Choice, result: Mapping[str, Any], row: Row | None = None) -> str:
-    """Why a measured AP and the paper's are not numbers of the same thing, or an empty string."""
+def protocol_differs(
+    table: Table,
+    choice: Choice,
+    result: Mapping[str, Any],
+    row: Row | None = None,
+    cfg: ExperimentBase | None = None,
+) -> str:
+    """Why a measured AP and the paper's are not numbers of the same thing, or an empty string.
+
+    Args:
+        table: the paper's.
+        choice: of the command line.
+        result: the run's result.json.
+        row: where the run stands in the table.
+        cfg: what the run computed.
+    """
     if choice.scale != "paper":
         return f"scale {choice.scale} is not the paper's"
+    if cfg and (why := _shortened(cfg)):
+        return why
     paper = table.protocol
     data = inner(result, "data").get("name")
     wanted = table.evaluated_on(row) if row else paper.data
@@ -227,7 +246,35 @@ def protocol_differs(table: Table, choice: Choice, result: Mapping[str, Any], ro
         return f"flip test {_yes(result.get('flip'))}, the paper's {_yes(paper.flip)}"
     if paper.oks_area and result.get("oks_area") not in (None, paper.oks_area):
         return f"OKS area {result.get('oks_area')}, the paper's {paper.oks_area}"
+    if given := _given(choice):
+        return f"settings of the command line: {', '.join(given)}"
     return ""
+
+
+def _shortened(cfg: ExperimentBase) -> str:
+    """Why a run at the paper's scale is not the whole experiment; "" if it is."""
+    if cfg.data.limit_val:
+        return f"evaluated on the first {cfg.data.limit_val} images only"
+    if cfg.data.limit_train:
+        return f"trained on the first {cfg.data.limit_train} images only"
+    return f"a debugging run (train.debug={cfg.train.debug})" if cfg.train.debug != "off" else ""
+
+
+_NO_OTHER_EXPERIMENT = (
+    *NOT_IDENTITY, "seed", "data.name", "data.train_json", "data.train_images", "data.val_json", "data.val_images",
+    "data.detections", "data.boxes", "data.oks_area", "test.flip", "train.precision",
+)  # fmt: skip
+"""Settings that leave the paper's experiment what it is, or that are compared with the paper's protocol."""
+
+
+def _given(choice: Choice) -> list[str]:
+    """Settings of the command line that make another experiment of the paper's."""
+    line, _ = parse_arguments(choice.settings)
+    return [as_argument(key, value) for key, value in leaves(line.values) if not _among(key, _NO_OTHER_EXPERIMENT)]
+
+
+def _among(key: str, names: Sequence[str]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def _yes(value: Any) -> str:
@@ -302,8 +349,7 @@ def judge(claim: Claim, lines: Mapping[str, Line], measured: Mapping[str, Sequen
 def _notes(table: Table, choice: Choice, lines: Sequence[Line]) -> list[str]:
     scale = choice.scale
     found: list[str] = []
-    reasons = {protocol_differs(table, choice, r, x.row) for x in lines for r in x.results} - {""}
-    if reasons:
+    if reasons := {why for x in lines for why in x.apart}:
         found.append(f"no difference to the paper is given: {'; '.join(sorted(reasons))}")
     if table.counted:
         found.append(f"the paper's GFLOPs and params: {table.counted}; ours: fvcore, at the paper's size")
@@ -405,7 +451,7 @@ def scaled_down(table: Table, choice: Choice) -> list[str]:
     data = f"data {paper['data.name']} -> {here['data.name']}"
     found = [data] if paper["data.name"] != here["data.name"] else []
     for key in here:
-        if key.startswith("data.synthetic") or any(key == o or key.startswith(f"{o}.") for o in out):
+        if key.startswith("data.synthetic") or _among(key, out):
             continue
         if paper.get(key) != here[key]:
             found.append(f"{key} {_plain(paper.get(key))} -> {_plain(here[key])}")
