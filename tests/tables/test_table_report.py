@@ -1,4 +1,5 @@
 import json
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -224,6 +225,21 @@ def test_claims_of_the_papers_across_protocols(name: str, claim: str, apart: str
 
 def test_what_a_claim_may_be_across_is_part_of_every_evaluation() -> None:
     assert set(ACROSS) <= evaluation.evaluation(ExperimentBase()).keys()
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"),
+    [(1, 12.7062), (2, 4.3027), (9, 2.2622), (10, 2.2281), (11, 2.2010), (12, 2.1788), (19, 2.0930), (29, 2.0452),
+     (60, 2.0003), (1000, 1.9623)],
+)  # fmt: skip
+def test_students_t(freedom: int, quantile: float) -> None:
+    assert claims.t975(freedom) == pytest.approx(quantile, abs=2e-4)
+
+
+def test_twelve_seeds_have_eleven_degrees_of_freedom() -> None:
+    values = [0.5 + 0.01 * (-1) ** i for i in range(12)]
+    found = over_seeds([Interval(v, v, v) for v in values])
+    assert found.high - found.value == pytest.approx(2.2010 * statistics.stdev(values) / 12**0.5, rel=1e-4)
 
 
 def test_floor_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
