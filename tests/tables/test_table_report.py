@@ -292,6 +292,18 @@ def test_published_rows_stand_apart_and_are_only_appended(tmp_path: Path, experi
         publish.read_published(table, "smoke")
 
 
+def test_a_published_row_names_every_seeds_commit_and_machine(tmp_path: Path, experiments: Path) -> None:
+    report = run_all(write_table(tmp_path), smoke("seeds=3"))
+    places = [{"commit": "a" * 40}, {"commit": "b" * 40, "dirty": True, "hardware": "another"}, {"commit": "a" * 40}]
+    results = [{**r, **other} for r, other in zip(report.lines[0].results, places, strict=True)]
+    publish.publish(replace(report, lines=[replace(report.lines[0], results=results)]))
+    row = publish.read_published(report.table, "smoke")["five"][-1]
+    assert row["commit"] == f"{12 * 'a'} and {12 * 'b'}+changes"
+    assert row["hardware"] == "a fake machine and another"
+    again = build(report.table, report.choice, same, Numbers(), publish.read_published(report.table, "smoke"))
+    assert dict(columns(again, "full"))["published"][0].endswith("(aaaaaaa and bbbbbbb, a fake machine and another)")
+
+
 def test_readme_blocks(tmp_path: Path, experiments: Path) -> None:
     publish.publish(run_all(write_table(tmp_path), smoke()))
     readme = tmp_path / "README.md"

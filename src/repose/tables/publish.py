@@ -9,7 +9,7 @@ import csv
 import datetime
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,6 @@ def _published_row(report: Report, line: Line) -> dict[str, str]:
         return _counted_row(report, line)
     first: Mapping[str, Any] = line.results[0]
     values = measured(line)
-    commit = f"{str(first.get('commit') or 'no commit')[:12]}{'+changes' if first.get('dirty') else ''}"
     hours = sum(float(r.get("hours") or 0) for r in line.results)
     one = cell(report.table, line.row, report.choice)
     numbers = {k: values.get(k) for k in ("AP", "AP_low", "AP_high", "AP50", "AP75")}
@@ -125,13 +124,22 @@ def _published_row(report: Report, line: Line) -> dict[str, str]:
         "flip": "yes" if first.get("flip") else "no",
         "oks_area": str(first.get("oks_area")),
         "init": str(first.get("init")),
-        "protocol": protocol_line(first),
-        "commit": commit,
-        "hardware": str(first.get("hardware")),
+        "protocol": _each(protocol_line(r) for r in line.results),
+        "commit": _each(_commit(r) for r in line.results),
+        "hardware": _each(str(r.get("hardware")) for r in line.results),
         "hours": f"{hours:.2f}",
         "identity": one.key,
         "others": others(report.table, line),
     }
+
+
+def _commit(result: Mapping[str, Any]) -> str:
+    return f"{str(result.get('commit') or 'no commit')[:12]}{'+changes' if result.get('dirty') else ''}"
+
+
+def _each(values: Iterable[str]) -> str:
+    """What the seeds' runs do not have alike, each once: no seed passes for another's commit or machine."""
+    return " and ".join(dict.fromkeys(values))
 
 
 def others(table: Table, line: Line) -> str:

@@ -53,7 +53,8 @@ def _published(line: Line) -> str:
     if not line.published:
         return NONE
     last = line.published[-1]
-    where = ", ".join(filter(None, (last["commit"][:7], last["hardware"])))
+    commits = " and ".join(one[:7] for one in last["commit"].split(" and "))  # one per seed that has another
+    where = ", ".join(filter(None, (commits, last["hardware"])))
     value = last["AP"] if line.main == "AP" else further(last).get(line.main, "")
     return f"{value} ({where})" if value else where  # costs alone have neither AP nor hardware
 
