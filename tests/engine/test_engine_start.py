@@ -1,5 +1,6 @@
 """`init=` by the name of an experiment."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import torch
 from repose import papers
 from repose.config import identity, load
 from repose.engine import provenance, run
+from repose.engine.layout import plan
+from repose.engine.rundir import run_dir, write_json
+from repose.engine.setup import build_data
 from repose.engine.start import start_file, start_of
 from repose.errors import UserError
 
@@ -60,6 +64,40 @@ def test_a_changed_start_makes_its_runs_stale(tmp_path, monkeypatch):
     changed.write_text("paper: drpnet\nname: other\n")
     monkeypatch.setenv("REPOSE_EXPERIMENTS", str(tmp_path))
     assert provenance.stale(then, provenance.code_fingerprint("drpnet", "drpnet/m")) == ["experiments/drpnet/m.yaml"]
+
+
+@pytest.mark.parametrize("changed", ["nothing", "data", "code", "drawn anew"])
+def test_a_start_of_other_code_or_data_is_set_aside_and_trained_anew(
+    synthetic_smoke, tmp_path, monkeypatch, capsys, changed
+):
+    """`drawn anew`: a drawn set that is not here when the start is looked at is drawn first, and is the same again."""
+    where = (f"log.runs={tmp_path / 'runs'}", "data.workers=1", "init=drpnet/m")
+    if changed == "drawn anew":
+        loaded = _load(*where, f"data.root={tmp_path / 'set'}")
+    else:
+        shutil.copytree(synthetic_smoke, tmp_path / "set")
+        loaded = _load(*where, f"data.root={tmp_path / 'set'}", "data.synthetic=None")
+    first = start_of(loaded)
+    data = build_data(first.cfg, plan(first.cfg.train))
+    data.prepare_data()
+    folder = run_dir(first.cfg)
+    code = provenance.code_fingerprint("drpnet")
+    then = {"status": "done", "code_fingerprint": code, "data": {"fingerprint": data.fingerprint()}}
+    write_json(folder / "result.json", then)
+    if changed == "data":
+        with (data.root / first.cfg.data.train_json).open("a") as annotations:
+            annotations.write("\n")
+    if changed == "code":
+        write_json(folder / "result.json", {**then, "code_fingerprint": {**code, "geometry.py": "0" * 12}})
+    if changed == "drawn anew":
+        shutil.rmtree(data.root)
+    monkeypatch.setattr(run, "train", lambda one: {"dir": str(run_dir(one.cfg))})
+    assert run._init_file(loaded) == folder / "checkpoints" / "best.ckpt"
+    anew = changed in ("data", "code")
+    assert folder.with_name(f"{folder.name}.old-1").is_dir() == anew
+    assert folder.is_dir() != anew
+    why = {"data": "the annotations or boxes of synthetic changed", "code": "geometry.py changed"}.get(changed)
+    assert (f"init=drpnet/m: {why} since it was trained" in capsys.readouterr().err) == anew
 
 
 @pytest.mark.slow

@@ -93,10 +93,24 @@ def _init_file(loaded: Loaded) -> Path | None:
         return Path(loaded.cfg.init)
     with alone(first):
         folder = run_dir(first.cfg)
-        before = read_result(folder)
-        if before and provenance.stale(before, provenance.code_fingerprint(first.cfg.paper)):
-            set_aside(folder)  # a start of other code would make this run's number nobody's
+        if why := _start_changed(first, folder):
+            # a start of other code or data would make this run's number nobody's
+            say(f"init={loaded.cfg.init}: {why} since it was trained; the old start is kept in {set_aside(folder)}")
         return Path(train(first)["dir"]) / BEST
+
+
+def _start_changed(first: Loaded, folder: Path) -> str:
+    """What of a start's code and data is not today's any more; "" where nothing is, or nothing was trained yet."""
+    before = read_result(folder)
+    if before is None:
+        return ""
+    if files := provenance.stale(before, provenance.code_fingerprint(first.cfg.paper)):
+        return f"{', '.join(files)} changed"
+    data = build_data(first.cfg, plan(first.cfg.train))
+    data.prepare_data()  # a drawn set that is not here has no fingerprint yet, and is needed now anyway
+    then = before.get("data", {}).get("fingerprint")
+    same = then is None or then == data.fingerprint()
+    return "" if same else f"the annotations or boxes of {first.cfg.data.name} changed"
 
 
 def _done_before(cfg: ExperimentBase, folder: Path) -> dict[str, Any] | None:
