@@ -4,9 +4,9 @@ import sys
 
 import pytest
 import torch
-from toy import ToyData, loaded
+from toy import ToyData, ToyModule, loaded
 
-from repose.engine import run
+from repose.engine import provenance, run
 from repose.engine.layout import plan
 from repose.errors import UserError
 
@@ -267,6 +267,28 @@ def test_a_test_with_the_runs_own_settings_does_not_write_over_the_run(whole):
     scored = loaded(folder, f"predictions={folder / 'predictions.json'}")
     assert run.test(scored, ToyData(scored.cfg))["dir"].startswith(str(folder / "tests"))
     assert before == {p: (folder / p).read_bytes() for p in before}
+
+
+def test_a_test_names_the_code_it_began_with(whole, tmp_path, monkeypatch):
+    """An edit while it runs is of code that did not run."""
+    folder, _, _ = whole
+    edits = []
+    monkeypatch.setattr(provenance, "commit", lambda: f"commit {len(edits)}")
+
+    def edited(original):
+        def call(*arguments):
+            edits.append("losses.py")
+            return original(*arguments)
+
+        return call
+
+    monkeypatch.setattr("toy.ToyModule.infer", edited(ToyModule.infer))
+    tested = loaded(tmp_path / "t", f"checkpoint={folder}")
+    assert run.test(tested, ToyData(tested.cfg))["commit"] == "commit 0" and edits
+    edits.clear()
+    monkeypatch.setattr(run, "score_files", edited(run.score_files))
+    scored = loaded(tmp_path / "p", f"predictions={folder / 'predictions.json'}")
+    assert run.test(scored, ToyData(scored.cfg))["commit"] == "commit 0" and edits
 
 
 def test_test_refuses_bad_input(tmp_path):

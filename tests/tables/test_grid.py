@@ -10,6 +10,9 @@ from table_kit import work_in
 from repose import papers
 from repose.__main__ import main
 from repose.config import identity, load
+from repose.engine import provenance
+from repose.engine.rundir import read_result
+from repose.papers.cganet.grid import GridModule
 from repose.tables import grid
 from repose.tables.cells import cell, choose
 from repose.tables.schema import find_tables
@@ -49,6 +52,10 @@ def test_one_test_of_table_2_measures_all(
     same = ["cganet/coco", "scale=smoke", "model.roi.stages=1", "log.wandb=off", "log.progress=false"]
     assert main(["train", *same, f"log.dir={run}"]) == 0
     capsys.readouterr()
+    edits: list[str] = []  # made while the test runs: of code that did not run
+    step = GridModule.test_step
+    monkeypatch.setattr(GridModule, "test_step", lambda *given: (edits.append("losses.py"), step(*given))[1])
+    monkeypatch.setattr(provenance, "commit", lambda: f"commit {len(edits)}")
     more = ["decode.ambiguity=false", f"checkpoint={run}", "log.group=cganet/2"]
     assert main(["test", *same, *more, "decode.ratio=0.05", "decode.thre=0.06"]) == 0
     said = capsys.readouterr().err
@@ -59,6 +66,8 @@ def test_one_test_of_table_2_measures_all(
     for row in ("r05-t05", "r09-t08", "r15-t15"):  # where `repose table` looks for them
         own = identity(cell(table, table.rows[row], choose(["scale=smoke"])).loaded.cfg)
         assert own in folders and (Path(run) / "tests" / own / "predictions.json").is_file()
+        result = read_result(Path(run) / "tests" / own)
+        assert result and result["commit"] == "commit 0" and edits
     passes: list[int] = []
     monkeypatch.setattr(grid, "run_all", lambda tests: passes.append(len(tests)))
     assert main(["test", *same, *more, "decode.ratio=0.15", "decode.thre=0.15", "--json"]) == 0

@@ -379,21 +379,21 @@ def test(loaded: Loaded, data: Any = None, deployed: Deployed | None = None) -> 
     ckpt.load_weights(module, saved, path)
     run_folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     folder = _test_dir(cfg, run_folder, path.stem)
-    counted = results.cost(module, cfg)
+    data.prepare_data()
+    note = saved[ckpt.KEY]
+    # before the hours that a test may take: what is edited in them did not run
+    facts = results.facts(loaded, layout, data, int(note["step"]), results.cost(module, cfg)) if first_rank() else {}
     if deployed is not None:
         module = deployed(module, folder)
     evaluator = Evaluator(cfg, cfg.joint_set())
     progress = [Progress()] if cfg.log.progress else []
     trainer = build_trainer(cfg, layout, folder, [evaluator, *progress])
-    data.prepare_data()
     begin = time.monotonic()
     trainer.test(module, datamodule=data, verbose=False)
     scores = evaluator.scores
     assert scores is not None
     if not first_rank():
         sys.exit(0)
-    note = saved[ckpt.KEY]
-    facts = results.facts(loaded, layout, data, int(note["step"]), counted)
     extra = {
         "evaluated": {
             "checkpoint": str(path),
@@ -419,9 +419,9 @@ def _test_dir(cfg: ExperimentBase, run_folder: Path, name: str) -> Path:
 def _test_predictions(loaded: Loaded, data: Any, layout: Layout, path: Path) -> dict[str, Any]:
     cfg = loaded.cfg
     data.prepare_data()
+    facts = {**results.facts(loaded, layout, data, 0, (0, 0)), "params": None, "macs": None}
     scores = score_files(cfg, path, data.ground_truth(), lambda: data.ground_truth(masks=True))
     folder = _test_dir(cfg, path.parent, path.stem)
-    facts = {**results.facts(loaded, layout, data, 0, (0, 0)), "params": None, "macs": None}
     extra = {"evaluated": {"predictions": str(path)}, "hours": 0.0}
     return _write_test(loaded, data, folder, facts, scores, extra)
 
@@ -445,7 +445,8 @@ def _write_test(
     else:
         zipped = str(_submission(loaded, data, folder, scores))
         measured, found = {"metrics": {}, "submission": zipped}, f"submission {zipped}"
-    result = {**facts, "status": "done", **measured, **extra, "finished": results.now()}
+    problems = list(data.problems)  # images may turn out unreadable while they are tested
+    result = {**facts, "problems": problems, "status": "done", **measured, **extra, "finished": results.now()}
     scales = ", ".join(f"{s:g}" for s in cfg.data.test_scales)
     say(
         f"{cfg.title or cfg.name} on {cfg.data.name}: {found}, boxes {data.box_source}, "

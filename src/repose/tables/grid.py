@@ -170,13 +170,14 @@ def run_all(tests: Sequence[One]) -> None:
     data = build_data(cfg, layout)
     trainer = build_trainer(cfg, layout, tests[0].folder, [Receivers(evaluators)])
     data.prepare_data()
+    note = saved[ckpt.KEY]
+    # before the test: what is edited while it runs did not run
+    facts = results.facts(tests[0].loaded, layout, data, int(note["step"]), results.cost(module, cfg))
     begin = time.monotonic()
     trainer.test(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
         sys.exit(0)
     hours = (time.monotonic() - begin) / 3600
-    note = saved[ckpt.KEY]
-    facts = results.facts(tests[0].loaded, layout, data, int(note["step"]), results.cost(module, cfg))
     evaluated = {
         "checkpoint": str(path),
         "step": note["step"],
@@ -217,7 +218,12 @@ def _write(one: One, facts: dict[str, Any], scores: Scores, data: Any, extra: di
         "errors": results.errors(scores.results, data, cfg),
         **results.subsets(data, cfg),
     }
-    own = {"title": cfg.title, "identity": identity(cfg), "paper_value": cfg.paper_value}
+    own = {
+        "title": cfg.title,
+        "identity": identity(cfg),
+        "paper_value": cfg.paper_value,
+        "problems": list(data.problems),  # images may turn out unreadable while they are tested
+    }
     results.write(one.folder, {**facts, **own, "status": "done", **measured, **extra, "finished": results.now()})
 
 
