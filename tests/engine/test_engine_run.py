@@ -113,7 +113,7 @@ def test_stopped_by_sigterm_and_resumed_bit_for_bit(whole, tmp_path, stop):
     whole_folder, _, whole_data = whole
     settings = (*EMA, "train.epochs=4", "train.val_every=2")
     with pytest.raises(SystemExit) as left:
-        _train(tmp_path, *settings, f"loss.signal_at={stop}")
+        _train(tmp_path, *settings, f"log.signal_at={stop}")
     assert left.value.code == 143
     assert json.loads((tmp_path / "result.json").read_text())["status"] == "running"
     saved = _last(tmp_path)["repose"]
@@ -130,7 +130,7 @@ def test_stopped_within_an_evaluation_and_resumed(whole, tmp_path):
     whole_folder, whole_result, _ = whole
     settings = (*EMA, "train.epochs=4", "train.val_every=2")
     with pytest.raises(SystemExit):
-        _train(tmp_path, *settings, "loss.signal_in_test=true")
+        _train(tmp_path, *settings, "log.signal_in_test=true")
     assert _last(tmp_path)["repose"]["step"] == 6 and not (tmp_path / "checkpoints" / "best.ckpt").exists()
     result, _ = _train(tmp_path, *settings, "resume=auto")
     _assert_same_training(whole_folder, tmp_path)
@@ -180,7 +180,7 @@ def test_accumulation_gives_the_same_step_as_the_whole_batch(tmp_path, monkeypat
 def test_resume_on_another_number_of_accumulated_batches_goes_on_with_the_same_samples(tmp_path):
     _train(tmp_path / "whole", "train.epochs=2")
     with pytest.raises(SystemExit):
-        _, data = _train(tmp_path / "cut", "train.epochs=2", "train.device_batch=2", "loss.signal_at=3")
+        _, data = _train(tmp_path / "cut", "train.epochs=2", "train.device_batch=2", "log.signal_at=3")
     result, data = _train(tmp_path / "cut", "train.epochs=2", "resume=auto")
     assert result["steps"] == 6 and [e for e, _ in data.seen] == [1] * 16
     assert _steps(tmp_path / "cut") == _steps(tmp_path / "whole")
@@ -196,7 +196,7 @@ def test_a_changed_file_makes_a_result_stale(whole, tmp_path, capsys):
 
 def test_an_unfinished_run_is_not_overwritten(tmp_path):
     with pytest.raises(SystemExit):
-        _train(tmp_path, "loss.signal_at=0")
+        _train(tmp_path, "log.signal_at=0")
     with pytest.raises(UserError, match="resume=auto"):
         _train(tmp_path)
 
@@ -206,7 +206,7 @@ def test_other_signals(tmp_path, monkeypatch, name, code):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     before = signal.getsignal(name)
     with pytest.raises(SystemExit) as left:
-        _train(tmp_path, "loss.signal_at=1", f"loss.signal={int(name)}")
+        _train(tmp_path, "log.signal_at=1", f"log.signal={int(name)}")
     assert left.value.code == code and _last(tmp_path)["repose"]["step"] == 2
     assert signal.getsignal(name) == before
 
@@ -239,9 +239,69 @@ def test_a_loss_that_is_not_finite_names_the_images_and_saves_the_batch(tmp_path
 
 def test_resume_with_another_model_names_the_first_mismatch(tmp_path):
     with pytest.raises(SystemExit):
-        _train(tmp_path, "loss.signal_at=0")
+        _train(tmp_path, "log.signal_at=0")
     with pytest.raises(UserError, match=r"net.body.0.weight is 4x3x3x3 here and 8x3x3x3 there"):
         _train(tmp_path, "model.width=4", "resume=auto")
+
+
+def test_an_unfinished_run_of_other_settings_is_refused(tmp_path):
+    """Also where its checkpoint is of a version that did not note the identity."""
+    with pytest.raises(SystemExit):
+        _train(tmp_path, "log.signal_at=0")
+    refused = "holds an unfinished run of other settings .*go on with those in its config.yaml, or use another log.dir"
+    with pytest.raises(UserError, match=refused):
+        _train(tmp_path, "optim.base_lr=0.1", "resume=auto")
+    saved = _last(tmp_path)
+    del saved["repose"]["identity"]
+    torch.save(saved, tmp_path / "checkpoints" / "last.ckpt")
+    with pytest.raises(UserError, match=refused):
+        _train(tmp_path, "optim.base_lr=0.1", f"resume={tmp_path / 'checkpoints' / 'last.ckpt'}")
+    assert _train(tmp_path, "resume=auto")[0]["status"] == "done"
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_run_that_is_resumed_with_other_code_stays_stale(tmp_path, monkeypatch, capsys, noted):
+    """Edited, stopped again, and undone: the number is still of two codes. `noted`: the checkpoint says its code."""
+    then = {"losses.py": "1", "model.py": "1"}
+    edited = {"losses.py": "2", "model.py": "1"}
+
+    def today(code, name):
+        monkeypatch.setattr(provenance, "code_fingerprint", lambda *_: code)
+        monkeypatch.setattr(provenance, "commit", lambda: name)
+
+    today(then, "first")
+    with pytest.raises(SystemExit):
+        _train(tmp_path, "log.signal_at=0")
+    if not noted:
+        saved = _last(tmp_path)
+        del saved["repose"]["began"]
+        torch.save(saved, tmp_path / "checkpoints" / "last.ckpt")
+    today(edited, "second")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        _train(tmp_path, "log.signal_at=2", "resume=auto")
+    assert "resume: losses.py changed since this run began (commit first)" in capsys.readouterr().err
+    today(then, "third")
+    result, _ = _train(tmp_path, "resume=auto")
+    assert (result["commit"], result["code_fingerprint"]) == ("first", then)
+    assert [(r["commit"], r["changed"]) for r in result["resumed_with"]] == [("second", ["losses.py"]), ("third", [])]
+    assert provenance.stale(result, then) == provenance.stale(result, edited) == ["losses.py"]
+
+
+def test_a_run_that_is_resumed_with_other_data_keeps_those_it_began_with(tmp_path, monkeypatch, capsys):
+    with pytest.raises(SystemExit):
+        _train(tmp_path, "log.signal_at=0")
+    monkeypatch.setattr(ToyData, "fingerprint", lambda _: "other dots")
+    result, _ = _train(tmp_path, "resume=auto")
+    assert result["data"]["fingerprint"] == "dots"
+    assert "the annotations or boxes changed since this run began" in capsys.readouterr().err
+
+
+def test_a_run_that_is_resumed_with_its_own_code_is_as_any_other(tmp_path):
+    with pytest.raises(SystemExit):
+        _train(tmp_path, "log.signal_at=0")
+    result, _ = _train(tmp_path, "resume=auto")
+    assert "resumed_with" not in result
 
 
 def test_test_gives_the_numbers_of_the_run_again(whole, tmp_path):

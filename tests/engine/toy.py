@@ -61,6 +61,12 @@ class Loss:
     heat: float = 1.0
     break_at: int = -1
     """[step] the loss is NaN there"""
+
+
+@dataclass(frozen=True)
+class ToyLog(Log):
+    """No part of a run's identity: the run that is stopped and the one that goes on are the same."""
+
     signal_at: int = -1
     """[step] the process sends itself `signal` there"""
     signal: int = 15
@@ -81,7 +87,7 @@ class ToyExperiment(ExperimentBase):
     optim: Optim = Optim(name="adamw", base_lr=3e-2, base_batch=8, weight_decay=0.01)
     train: Train = Train(epochs=2, batch=8, precision="32", accelerator="cpu", threads=1)
     test: Test = Test(batch=4, flip=False, save_pictures=1)
-    log: Log = Log(every=1, progress=False, wandb="off")
+    log: ToyLog = ToyLog(every=1, progress=False, wandb="off")
 
 
 class Net(nn.Module):
@@ -123,13 +129,13 @@ class ToyModule(PoseModule):
         loss = (outputs - targets).square().mean()
         if self._trainer is not None and self.global_step == self.cfg.loss.break_at:
             loss = loss * torch.nan
-        if self._trainer is not None and self.global_step == self.cfg.loss.signal_at:
-            os.kill(os.getpid(), self.cfg.loss.signal)
+        if self._trainer is not None and self.global_step == self.cfg.log.signal_at:
+            os.kill(os.getpid(), self.cfg.log.signal)
         return {"heat": loss}
 
     def infer(self, views: list[View]) -> Tensor:
-        if self.cfg.loss.signal_in_test:
-            os.kill(os.getpid(), self.cfg.loss.signal)
+        if self.cfg.log.signal_in_test:
+            os.kill(os.getpid(), self.cfg.log.signal)
         outputs = [self.net(view.image_BCHW) for view in views]
         merged = [
             out.flip(-1)[:, list(self.skeleton.flip_index)] if view.mirrored else out

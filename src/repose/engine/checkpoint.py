@@ -1,8 +1,9 @@
 """Checkpoints: written atomically, readable with `torch.load(weights_only=True)`, refused with one clear line.
 
 Besides Lightning's entries a checkpoint has the key `repose`: {schema, paper, config, skeleton, epoch, step, samples,
-accumulate, world, metrics, evaluated_step, weights, hours, wandb_id}; `weights` says what `state_dict` holds: `ema`
-(the average, which was evaluated; the raw weights are under `current_model_state`) or `raw`.
+accumulate, world, metrics, evaluated_step, weights, hours, wandb_id, identity, began}; `weights` says what
+`state_dict` holds: `ema` (the average, which was evaluated; the raw weights are under `current_model_state`) or `raw`;
+`began` is the code and data that the run began with.
 """
 
 from __future__ import annotations

@@ -62,8 +62,16 @@ def code_fingerprint(paper: str, init: str | None = None, scale: str = "") -> di
 
 
 def stale(result: dict[str, Any], now: dict[str, str]) -> list[str]:
-    """Files whose code changed since a result was made (also added and removed ones); [] if it is up to date."""
-    then = result.get("code_fingerprint") or {}
+    """Files whose code changed since a result was made (also added and removed ones); [] if it is up to date.
+
+    Those that changed while it was made are among them for good: a run that was resumed with other code is nobody's.
+    """
+    within = {name for resumed in result.get("resumed_with") or [] for name in resumed["changed"]}
+    return sorted(within.union(differing(result.get("code_fingerprint") or {}, now)))
+
+
+def differing(then: dict[str, str], now: dict[str, str]) -> list[str]:
+    """Files that two fingerprints do not share, or not with the same code."""
     return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
 
 

@@ -144,14 +144,62 @@ def _resume_file(cfg: ExperimentBase, folder: Path) -> Path | None:
     return None
 
 
-def _load_for_resume(path: Path, cfg: ExperimentBase, module: PoseModule) -> dict[str, Any]:
+def _load_for_resume(path: Path, cfg: ExperimentBase, module: PoseModule, folder: Path) -> dict[str, Any]:
     saved = ckpt.load_checkpoint(path)
     ckpt.require_same(saved, cfg, path)
     if wrong := ckpt.first_mismatch(module.state_dict(), saved["state_dict"]):
         raise UserError(
             f"resume={path}: does not fit this model: {wrong}; resume with the settings it was trained with"
         )
+    if path.resolve() == (folder / LAST).resolve():
+        _refuse_other_settings(saved[ckpt.KEY], cfg, folder)
     return saved
+
+
+def _refuse_other_settings(note: dict[str, Any], cfg: ExperimentBase, folder: Path) -> None:
+    """A run that went on with other settings in its own folder would give a number that neither settings make."""
+    then = note.get("identity") or (read_result(folder) or {}).get("identity")
+    if then is not None and then != identity(cfg):
+        raise UserError(
+            f"{folder} holds an unfinished run of other settings (identity {then}, this is {identity(cfg)}); "
+            f"go on with those in its {CONFIG}, or use another log.dir"
+        )
+
+
+_BEGAN = ("commit", "dirty", "code_fingerprint", "data", "resumed_with")
+"""Facts that a resumed run keeps from its beginning; they are in its checkpoints as `began`."""
+
+
+def _began(note: dict[str, Any], path: Path) -> dict[str, Any]:
+    """What a run began with; older checkpoints do not say it, the result.json beside them does."""
+    return note.get("began") or read_result(path.parent.parent) or {}
+
+
+def _as_begun(facts: dict[str, Any], began: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a resumed run, with the code and data it began with where today's are others.
+
+    So a table calls it stale: neither code alone made its number. `resumed_with` says what it went on with.
+
+    Args:
+        facts: today's.
+        began: `_BEGAN` of them as they were.
+    """
+    before = began.get("resumed_with") or []
+    if "code_fingerprint" not in began:
+        return facts
+    files = provenance.differing(began["code_fingerprint"], facts["code_fingerprint"])
+    data = began.get("data", facts["data"])
+    changed = [*files, *(["the annotations or boxes"] if data != facts["data"] else [])]
+    if not changed and not before:
+        return facts
+    if changed:
+        say(
+            f"resume: {', '.join(changed)} changed since this run began (commit {began.get('commit')}); "
+            "its result stays with what it began with, so tables call it stale; move the folder away to train anew"
+        )
+    then = {name: began.get(name) for name in ("commit", "dirty", "code_fingerprint")}
+    now = {"commit": facts["commit"], "dirty": facts["dirty"], "changed": files}
+    return {**facts, **then, "data": data, "resumed_with": [*before, now]}
 
 
 def _train(
@@ -169,7 +217,7 @@ def _train(
     module = build_module(loaded)
     if init:
         ckpt.init_from(module, init)
-    saved = _load_for_resume(resume, cfg, module) if resume else None
+    saved = _load_for_resume(resume, cfg, module, folder) if resume else None
     note = saved[ckpt.KEY] if saved else {}
     data = data if data is not None else build_data(cfg, layout)
     data.prepare_data()
@@ -182,11 +230,20 @@ def _train(
         return hours_before + (time.monotonic() - begin) / 3600
 
     def known() -> dict[str, Any]:
-        return {"hours": hours(), "wandb_id": wandb_id, "accumulate": layout.accumulate, "world": layout.world}
+        return {
+            "hours": hours(),
+            "wandb_id": wandb_id,
+            "accumulate": layout.accumulate,
+            "world": layout.world,
+            "identity": identity(cfg),
+            "began": {name: facts[name] for name in _BEGAN if name in facts},
+        }
 
     first = first_rank()
     file = MetricsFile(folder)
     facts = results.facts(loaded, layout, data, int(note.get("step", 0)), cost) if first else {}
+    if first and resume:
+        facts = _as_begun(facts, _began(note, resume))
     if first:
         _open_folder(cfg, folder, facts)
         file.keep_until(int(note.get("step", 0)), evaluated=note.get("evaluated_step") == note.get("step"))
@@ -226,7 +283,7 @@ def _open_folder(cfg: ExperimentBase, folder: Path, facts: dict[str, Any]) -> No
     with atomic(folder / CONFIG) as part:
         dump(cfg, part)
     if patch := provenance.diff():
-        write_text(folder / "diff.patch", patch)
+        write_text(folder / ("diff-resumed.patch" if facts.get("resumed_with") else "diff.patch"), patch)
     results.write(folder, {**facts, "status": "running", "metrics": {}, "started": results.now()})
 
 
@@ -336,7 +393,7 @@ def _nan_guard(error: NonFiniteLoss, folder: Path) -> UserError:
     shown = ", ".join(map(str, ids[:16])) + (f" and {len(ids) - 16} more" if len(ids) > 16 else "")
     return UserError(
         f"the loss is not finite ({bad}) on images {shown}; the batch is saved in {path}; "
-        f"try a lower optim.base_lr, optim.clip_norm=1 or train.precision=32, then resume=auto"
+        f"train anew with a lower optim.base_lr, optim.clip_norm=1 or train.precision=32"
     )
 
 

@@ -1,6 +1,7 @@
 """The run folder: config.yaml, metrics.jsonl, result.json, checkpoints/, predictions.json, pictures/, diff.patch.
 
 Files are written beside their place and moved over it: a reader never sees half of one, a full disk loses nothing.
+A run that was resumed with other code has a diff-resumed.patch too.
 """
 
 from __future__ import annotations
