@@ -48,6 +48,17 @@ def test_states(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "result.json: not valid JSON" in found[4]["reason"]
 
 
+def test_a_test_in_another_runtime_is_judged_by_its_code(
+    synthetic_smoke: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = code_fingerprint("drpnet", runtime="onnx-int8")
+    onnx = "test.runtime=onnx-int8"
+    make_run(tmp_path, synthetic_smoke, onnx, code_fingerprint=now)
+    make_run(tmp_path, synthetic_smoke, onnx, "seed=2", code_fingerprint={**now, "field/export.py": "0"})
+    found = {r["config"]["seed"]: (r["state"], r["reason"]) for r in listed(tmp_path, capsys)}
+    assert found[21][0] == "done" and found[2] == ("stale", "export.py changed")
+
+
 def test_other_annotations_and_a_method_that_is_gone(
     synthetic_smoke: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

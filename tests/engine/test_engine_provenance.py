@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from repose import papers
+from repose.config import load
 from repose.engine import provenance
 
 
@@ -11,6 +13,16 @@ def test_fingerprint_follows_imports_and_leaves_other_papers_out():
     assert {"papers/drpnet/config.py", "config/schema.py", "engine/module.py", "geometry.py"} <= now.keys()
     assert "engine/logging.py" not in now and not any(name.startswith("tables/") for name in now)
     assert all(name.startswith("papers/drpnet/") for name in now if name.startswith("papers/"))
+
+
+def test_a_test_in_another_runtime_counts_what_exports_and_runs_its_network():
+    torch = provenance.code_fingerprint("drpnet")
+    int8 = provenance.code_fingerprint("drpnet", runtime="onnx-int8")
+    assert torch.items() <= int8.items()
+    assert not any(name.startswith("field/") for name in torch)
+    assert {"field/export.py", "field/onnx_session.py", "field/model.py"} <= int8.keys()
+    cfg = load("drpnet/m", ["scale=smoke", "test.runtime=onnx-int8"], find_paper=papers.get).cfg
+    assert provenance.code_of(cfg) == int8
 
 
 def test_stale_names_changed_added_and_removed_files():

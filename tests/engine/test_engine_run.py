@@ -9,6 +9,7 @@ from toy import ToyData, ToyModule, loaded
 from repose.engine import provenance, run
 from repose.engine.layout import plan
 from repose.errors import UserError
+from repose.tables.state import changed_since
 
 EMA = ("optim.ema.decay=0.9", "optim.ema.ramp=5", "optim.schedule=flat_cosine", "optim.warmup_steps=2")
 
@@ -349,6 +350,17 @@ def test_a_test_names_the_code_it_began_with(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(run, "score_files", edited(run.score_files))
     scored = loaded(tmp_path / "p", f"predictions={folder / 'predictions.json'}")
     assert run.test(scored, ToyData(scored.cfg))["commit"] == "commit 0" and edits
+
+
+def test_a_test_in_another_runtime_names_its_code(whole, tmp_path):
+    folder, result, _ = whole
+    experiment = loaded(tmp_path, f"checkpoint={folder}", "test.runtime=onnx-int8")
+    tested = run.test(experiment, ToyData(experiment.cfg), deployed=lambda module, _: module)
+    code = tested["code_fingerprint"]
+    assert "field/export.py" in code and result["code_fingerprint"].items() <= code.items()
+    assert changed_since()(experiment.cfg, {k: v for k, v in tested.items() if k != "data"}) == ""
+    code["field/export.py"] = "0" * 12
+    assert changed_since()(experiment.cfg, tested) == "export.py changed"
 
 
 def test_test_refuses_bad_input(tmp_path):

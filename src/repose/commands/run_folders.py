@@ -182,7 +182,7 @@ class Judge:
     """How far runs are; code and data are looked at once for all runs that share them: a long list takes seconds."""
 
     def __init__(self) -> None:
-        self._code: dict[tuple[str, str | None, str], dict[str, str]] = {}
+        self._code: dict[tuple[str, str | None, str, str], dict[str, str]] = {}
         self._data: dict[str, str | None] = {}
 
     def standing(self, run: RunFolder) -> Standing:
@@ -213,7 +213,8 @@ class Judge:
 
     def _changed(self, run: RunFolder, result: dict[str, Any]) -> str:
         """What changed in code and data since a result was written; "" if nothing did."""
-        code = (str(run.raw.get("paper")), run.raw.get("init"), str(run.raw.get("scale")))
+        runtime = str(inner(run.raw, "test").get("runtime", "torch"))  # older configs do not have it
+        code = (str(run.raw.get("paper")), run.raw.get("init"), str(run.raw.get("scale")), runtime)
         if code not in self._code:
             self._code[code] = provenance.code_fingerprint(*code)
         if files := provenance.stale(result, self._code[code]):

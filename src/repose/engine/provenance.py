@@ -13,18 +13,25 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from repose.config import experiments_file
+from repose.config import ExperimentBase, experiments_file
 from repose.engine.start import start_file
 
 PACKAGE = Path(__file__).resolve().parents[1]
 """Folder of the package `repose`."""
 _ALWAYS = ("engine.run", "data.datamodule", "metrics.keypoint_ap")
 """Modules that every run uses, whatever the paper imports."""
+_RUNTIME = ("field.export",)
+"""Modules that a test with another `test.runtime` than torch uses besides: they write and run its network's file."""
 _NOT_COUNTED = ("engine/logging.py", "engine/provenance.py", "viz")
 """Files that cannot change a number: logs and drawings."""
 
 
-def code_fingerprint(paper: str, init: str | None = None, scale: str = "") -> dict[str, str]:
+def code_of(cfg: ExperimentBase) -> dict[str, str]:
+    """Which code a run of these settings executes (see `code_fingerprint`)."""
+    return code_fingerprint(cfg.paper, cfg.init, cfg.scale, cfg.test.runtime)
+
+
+def code_fingerprint(paper: str, init: str | None = None, scale: str = "", runtime: str = "torch") -> dict[str, str]:
     """Which code a run of a paper executes: file -> first 12 hex digits of its sha256.
 
     The paper's folder, and what it imports from repose, directly or through others (found by reading the source, so
@@ -34,8 +41,10 @@ def code_fingerprint(paper: str, init: str | None = None, scale: str = "") -> di
         paper: name of a paper of this package, or of a plugin (then its own package's files count as well).
         init: `init` of the run; where it names an experiment, that file counts too, and the start's own settings.
         scale: of the run.
+        runtime: `test.runtime` of the run; what exports the network and runs the file counts where it is not torch.
     """
-    start = [f"repose.{name}" for name in _ALWAYS]
+    used = _ALWAYS if runtime == "torch" else (*_ALWAYS, *_RUNTIME)
+    start = [f"repose.{name}" for name in used]
     files = {p for name in start if (p := _file_of(name))}
     own = _folder(paper)
     if own.is_dir():

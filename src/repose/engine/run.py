@@ -104,7 +104,7 @@ def _start_changed(first: Loaded, folder: Path) -> str:
     before = read_result(folder)
     if before is None:
         return ""
-    if files := provenance.stale(before, provenance.code_fingerprint(first.cfg.paper)):
+    if files := provenance.stale(before, provenance.code_of(first.cfg)):
         return f"{', '.join(files)} changed"
     data = build_data(first.cfg, plan(first.cfg.train))
     data.prepare_data()  # a drawn set that is not here has no fingerprint yet, and is needed now anyway
@@ -122,7 +122,7 @@ def _done_before(cfg: ExperimentBase, folder: Path) -> dict[str, Any] | None:
             f"{folder} holds a finished run of other settings (identity {result.get('identity')}, "
             f"this is {identity(cfg)}); use another log.dir"
         )
-    changed = provenance.stale(result, provenance.code_fingerprint(cfg.paper, cfg.init, cfg.scale))
+    changed = provenance.stale(result, provenance.code_of(cfg))
     note = f"; stale: {', '.join(changed)} changed since; move the folder away to train anew" if changed else ""
     say(f"{folder}: done already{note}")
     if os.environ.get("WANDB_SWEEP_ID") and first_rank():  # the agent waits for this cell's numbers
@@ -241,7 +241,7 @@ def _train(
 
     first = first_rank()
     file = MetricsFile(folder)
-    facts = results.facts(loaded, layout, data, int(note.get("step", 0)), cost) if first else {}
+    facts = _facts(loaded, layout, data, int(note.get("step", 0)), cost) if first else {}
     if first and resume:
         facts = _as_begun(facts, _began(note, resume))
     if first:
@@ -277,6 +277,11 @@ def _train(
     if not first:
         sys.exit(0)
     return {**result, "dir": str(folder)}
+
+
+def _facts(loaded: Loaded, layout: Layout, data: Any, steps: int, counted: tuple[int, int]) -> dict[str, Any]:
+    """What result.json says besides metrics, with the code of `test.runtime`."""
+    return {**results.facts(loaded, layout, data, steps, counted), "code_fingerprint": provenance.code_of(loaded.cfg)}
 
 
 def _open_folder(cfg: ExperimentBase, folder: Path, facts: dict[str, Any]) -> None:
@@ -439,7 +444,7 @@ def test(loaded: Loaded, data: Any = None, deployed: Deployed | None = None) -> 
     data.prepare_data()
     note = saved[ckpt.KEY]
     # before the hours that a test may take: what is edited in them did not run
-    facts = results.facts(loaded, layout, data, int(note["step"]), results.cost(module, cfg)) if first_rank() else {}
+    facts = _facts(loaded, layout, data, int(note["step"]), results.cost(module, cfg)) if first_rank() else {}
     if deployed is not None:
         module = deployed(module, folder)
     evaluator = Evaluator(cfg, cfg.joint_set())
@@ -476,7 +481,7 @@ def _test_dir(cfg: ExperimentBase, run_folder: Path, name: str) -> Path:
 def _test_predictions(loaded: Loaded, data: Any, layout: Layout, path: Path) -> dict[str, Any]:
     cfg = loaded.cfg
     data.prepare_data()
-    facts = {**results.facts(loaded, layout, data, 0, (0, 0)), "params": None, "macs": None}
+    facts = {**_facts(loaded, layout, data, 0, (0, 0)), "params": None, "macs": None}
     scores = score_files(cfg, path, data.ground_truth(), lambda: data.ground_truth(masks=True))
     folder = _test_dir(cfg, path.parent, path.stem)
     extra = {"evaluated": {"predictions": str(path)}, "hours": 0.0}

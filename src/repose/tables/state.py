@@ -89,7 +89,7 @@ def changed_since() -> Changed:
 
     def changed(cfg: ExperimentBase, result: dict[str, Any]) -> str:
         # not kept: the code may be edited while a table runs for hours
-        if files := provenance.stale(result, provenance.code_fingerprint(cfg.paper, cfg.init, cfg.scale)):
+        if files := provenance.stale(result, provenance.code_of(cfg)):
             return files_changed(files)
         key = json.dumps(to_dict(cfg.data), sort_keys=True)
         if key not in data:
