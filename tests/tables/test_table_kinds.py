@@ -36,7 +36,7 @@ rows:
   other: {label: HGG, kind: quoted, paper: {coco: 60.4, lite: 35.6}, source: its paper}
   ours: {label: Ours, paper: {coco: 67.4, dev: 66.7, lite: 38.3}, source: our server, hours: {smoke: 0.5}}
 claims:
-  lite: {text: x, better: ours@lite, worse: ours}
+  lite: {text: x, better: ours@lite, worse: ours, across: [flip]}
 """
 
 KINDS = """\
@@ -307,6 +307,6 @@ def test_rows_measured_otherwise_than_others_are_named(tmp_path: Path, monkeypat
 
 
 def test_a_claim_on_a_subset_is_judged(tmp_path: Path) -> None:
-    text = COLUMNS.replace("worse: ours}", "worse: ours, metric: AP50}")
+    text = COLUMNS.replace("worse: ours,", "worse: ours, metric: AP50,")
     done = run_all(write_table(tmp_path, text), smoke())
     assert done.verdicts[0][1].word == "confirmed"  # 0.1 +- 0.05
