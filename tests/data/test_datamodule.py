@@ -1,7 +1,9 @@
 """The DataModule: the same batches whatever loads them, bad input, resume."""
 
 import json
+import shutil
 import signal
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ from coco_folder import with_data
 
 from repose.config import Augment, Draw, ExperimentBase, HalfBody, Hole, SkeletonBlock, Synthetic
 from repose.data import datamodule as datamodule_module
+from repose.data import roots, synthetic
 from repose.data.datamodule import PoseDataModule
 from repose.data.roots import find_root
 from repose.errors import UserError
@@ -277,7 +280,7 @@ def test_batch_survives_the_trip_through_a_spawned_worker(crowd_of):
 # --- drawn data ------------------------------------------------------------------------------------------------------
 
 
-def test_drawn_people_are_made_once_per_set_of_options(tmp_path, monkeypatch, capsys):
+def test_drawn_people_are_made_once_per_set_of_options_and_code(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     few = Synthetic(train=2, val=1, size=(96, 128))
     cfg = with_data(
@@ -301,6 +304,20 @@ def test_drawn_people_are_made_once_per_set_of_options(tmp_path, monkeypatch, ca
     assert len(json.loads((module.root / cfg.data.val_json).read_text())["images"]) == 1
     other = with_data(cfg, synthetic=Synthetic(train=3, val=1, size=(96, 128)))
     assert find_root(other.data) != module.root
+    before = module.root, module.fingerprint()
+    drawing = tmp_path / "drawing"
+    shutil.copytree(Path(synthetic.__file__).parent, drawing)
+    monkeypatch.setattr(roots, "_DRAWING", drawing)
+    assert find_root(cfg.data) == before[0]  # the same code, wherever it lies
+    with (drawing / "scene.py").open("a") as code:
+        code.write("\n# other textures\n")
+    assert (module.root, module.fingerprint()) == before  # a run that has begun stays with its pictures
+    edited = PoseDataModule(cfg)
+    assert edited.root != before[0]
+    edited.prepare_data()
+    assert "drawing 2 + 1 synthetic images" in capsys.readouterr().err
+    assert edited.fingerprint() != before[1]  # the annotations are the same, the pictures may not be
+    assert (before[0] / cfg.data.val_json).is_file()
     direct = with_data(
         cfg, root=str(module.root.absolute()), synthetic=Synthetic()
     )  # a folder that holds a data set is taken as it is

@@ -78,6 +78,14 @@ def test_the_overhead_beside_the_networks():
     assert 0 < measured["tracks_ms"] < 6
 
 
+def test_other_drawing_code_draws_into_another_folder(tmp_path, monkeypatch):
+    cfg = Bench(checkpoint="x.ckpt")
+    before = module.clip_folder(cfg, COCO17)
+    assert module.clip_folder(cfg, COCO17) == before
+    monkeypatch.setattr("repose.data.roots._DRAWING", tmp_path)
+    assert module.clip_folder(cfg, COCO17) != before
+
+
 def test_the_command_on_a_drawn_clip(tmp_path, monkeypatch, capsys, root):
     monkeypatch.setenv("REPOSE_DATA", str(tmp_path / "data"))
     checkpoint = untrained("drpnet/m", tmp_path / "x.ckpt")

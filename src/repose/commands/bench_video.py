@@ -133,10 +133,10 @@ class _Clip:
 
 
 def clip_folder(cfg: Bench, skeleton: Skeleton) -> Path:
-    """Where the drawn clip lies; each set of options has a folder of its own."""
-    from repose.data.roots import candidates
+    """Where the drawn clip lies; each set of options and each drawing code has a folder of its own."""
+    from repose.data.roots import candidates, drawing_code
 
-    options = [cfg.people, cfg.size, cfg.seed, cfg.frames, skeleton.joints]
+    options = [cfg.people, cfg.size, cfg.seed, cfg.frames, skeleton.joints, drawing_code()]
     key = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:10]
     return candidates(Data(name="synthetic-clip"))[0] / key
 

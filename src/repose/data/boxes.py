@@ -10,7 +10,7 @@ import numpy as np
 
 from repose.config import Data
 from repose.data.coco import Annotations, is_finite_box, load_json, result_box
-from repose.data.roots import data_file
+from repose.data.roots import data_file, is_drawn
 from repose.errors import UserError
 from repose.geometry import edges_to_box
 
@@ -133,7 +133,10 @@ def digest(file: Path) -> str:
 
 
 def fingerprint(data: Data, root: Path) -> str:
-    """Hash of the annotation files and the box file: what the data of a result are, 16 hexadecimal digits."""
+    """Hash of the annotation files and the box file: what the data of a result are, 16 hexadecimal digits.
+
+    Of a drawn set also of its folder's name, which says what drew it: other pictures may have the same annotations.
+    """
     files = [data_file(root, data.val_json, "data.val_json", data)]
     train = root / data.train_json
     if train.is_file():  # an evaluation needs none
@@ -141,4 +144,5 @@ def fingerprint(data: Data, root: Path) -> str:
     boxes = box_file(data, root) if data.view == "person" else None
     if boxes is not None:
         files.append(boxes)
-    return hashlib.sha256(" ".join(digest(f) for f in files).encode()).hexdigest()[:16]
+    parts = [digest(f) for f in files] + ([root.name] if is_drawn(data, root) else [])
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]

@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ class PoseDataModule(LightningDataModule):
 
     # --- where things are -------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def root(self) -> Path:
-        """The data set's folder."""
+        """The data set's folder; kept, so that an edit of the drawing code does not move it while a run reads it."""
         return find_root(self.cfg.data, self.skeleton)
 
     @property

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from repose.config import Data
 from repose.errors import UserError
@@ -14,6 +16,9 @@ from repose.skeleton import COCO17, Skeleton
 
 VARIABLE = "REPOSE_DATA"
 """Environment variable with the folder that holds the data sets."""
+
+_DRAWING = Path(__file__).with_name("synthetic")
+"""Folder of the code that draws people."""
 
 
 def candidates(data: Data) -> list[Path]:
@@ -52,8 +57,9 @@ def find_root(data: Data, skeleton: Skeleton | None = None) -> Path:
 
 
 def _drawn(data: Data, looked: list[Path], skeleton: Skeleton) -> Path:
-    # Each set of options has its own folder, so that changed options are drawn anew and never meet yesterday's people.
-    options = asdict(data.synthetic)  # type: ignore[arg-type]
+    # Each set of options and each drawing code has its own folder: what changed is drawn anew, and never meets
+    # yesterday's people.
+    options: dict[str, Any] = {**asdict(data.synthetic), "code": drawing_code()}  # type: ignore[arg-type]
     if skeleton.joints != COCO17.joints:
         options["joints"] = skeleton.joints
     key = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:10]
@@ -61,6 +67,26 @@ def _drawn(data: Data, looked: list[Path], skeleton: Skeleton) -> Path:
         if (folder / key).is_dir():
             return folder / key
     return looked[0] / key
+
+
+def is_drawn(data: Data, root: Path) -> bool:
+    """Whether a data set's folder is one that is drawn here, and not a data set that was given."""
+    return data.synthetic is not None and root.parent in candidates(data)
+
+
+def drawing_code() -> str:
+    """Hash of the code that draws people, 16 hexadecimal digits; follows an edit, without reading the files again."""
+    files = sorted(_DRAWING.glob("*.py"))
+    return _hash(tuple((file, file.stat().st_mtime_ns, file.stat().st_size) for file in files))
+
+
+@cache
+def _hash(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """Hash of the names and contents of files, each with its time and size."""
+    whole = hashlib.sha256()
+    for file, _, _ in files:
+        whole.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return whole.hexdigest()[:16]
 
 
 def data_file(root: Path, name: str, key: str, data: Data) -> Path:
