@@ -59,7 +59,7 @@ def facts(loaded: Loaded, layout: Layout, data: Any, steps: int, counted: tuple[
         "init": initialisation(cfg),
         "commit": provenance.commit(),
         "dirty": bool(provenance.diff()),
-        "code_fingerprint": provenance.code_fingerprint(cfg.paper, cfg.init, cfg.scale),
+        "code_fingerprint": provenance.code_of(cfg),
         "hardware": provenance.hardware(),
         "versions": provenance.versions(),
         "problems": list(data.problems),

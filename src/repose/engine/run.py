@@ -241,7 +241,7 @@ def _train(
 
     first = first_rank()
     file = MetricsFile(folder)
-    facts = _facts(loaded, layout, data, int(note.get("step", 0)), cost) if first else {}
+    facts = results.facts(loaded, layout, data, int(note.get("step", 0)), cost) if first else {}
     if first and resume:
         facts = _as_begun(facts, _began(note, resume))
     if first:
@@ -277,11 +277,6 @@ def _train(
     if not first:
         sys.exit(0)
     return {**result, "dir": str(folder)}
-
-
-def _facts(loaded: Loaded, layout: Layout, data: Any, steps: int, counted: tuple[int, int]) -> dict[str, Any]:
-    """What result.json says besides metrics, with the code of `test.runtime`."""
-    return {**results.facts(loaded, layout, data, steps, counted), "code_fingerprint": provenance.code_of(loaded.cfg)}
 
 
 def _open_folder(cfg: ExperimentBase, folder: Path, facts: dict[str, Any]) -> None:
@@ -444,7 +439,7 @@ def test(loaded: Loaded, data: Any = None, deployed: Deployed | None = None) -> 
     data.prepare_data()
     note = saved[ckpt.KEY]
     # before the hours that a test may take: what is edited in them did not run
-    facts = _facts(loaded, layout, data, int(note["step"]), results.cost(module, cfg)) if first_rank() else {}
+    facts = results.facts(loaded, layout, data, int(note["step"]), results.cost(module, cfg)) if first_rank() else {}
     if deployed is not None:
         module = deployed(module, folder)
     evaluator = Evaluator(cfg, cfg.joint_set())
@@ -481,7 +476,7 @@ def _test_dir(cfg: ExperimentBase, run_folder: Path, name: str) -> Path:
 def _test_predictions(loaded: Loaded, data: Any, layout: Layout, path: Path) -> dict[str, Any]:
     cfg = loaded.cfg
     data.prepare_data()
-    facts = {**_facts(loaded, layout, data, 0, (0, 0)), "params": None, "macs": None}
+    facts = {**results.facts(loaded, layout, data, 0, (0, 0)), "params": None, "macs": None}
     scores = score_files(cfg, path, data.ground_truth(), lambda: data.ground_truth(masks=True))
     folder = _test_dir(cfg, path.parent, path.stem)
     extra = {"evaluated": {"predictions": str(path)}, "hours": 0.0}
