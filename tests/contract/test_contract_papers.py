@@ -117,7 +117,7 @@ FACTS = {
             "decode.threshold": "untrained scores are near one half; tests/papers/baselines/test_maskrcnn.py",
         },
         overfit={"loss.samples": 32},
-        steps=160,
+        steps=200,
         lr=3e-3,
     ),
     "rtmpose": Facts(
