@@ -110,11 +110,11 @@ def test_the_sets_lie_in_folders_of_their_own():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_set_is_drawn_within_two_minutes_of_one_core(name):
+def test_a_set_is_drawn_within_three_minutes_of_one_core(name):
     cfg = _experiment(name)
     options = cfg.data.synthetic
     start = time.process_time()
     for index in range(20):
         render(index, options, cfg.joint_set().joints)
     seconds = (time.process_time() - start) / 20
-    assert seconds * (options.train + options.val) < 120
+    assert seconds * (options.train + options.val) < 180
