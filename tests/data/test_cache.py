@@ -1,5 +1,6 @@
 """The decoded-image cache: right pixels, several processes, damage, room."""
 
+import json
 import multiprocessing
 import os
 import pickle
@@ -89,6 +90,31 @@ def test_a_torn_index_or_a_changed_photograph_rebuilds(crowd_of, capsys):
     file = folder.root / "images" / "000001.png"
     os.utime(file, ns=(1, 1))
     assert _open(folder)[1].file != opened.file
+
+
+def test_an_error_that_passes_is_not_kept(crowd_of, monkeypatch):
+    folder = crowd_of(3)
+    real = cache_module.decode
+    failing = sorted((folder.root / "images").iterdir())[1].name
+    broken = "unreadable (Input/output error)"
+    monkeypatch.setattr(cache_module, "decode", lambda file: broken if file.name == failing else real(file))
+    _, opened = _open(folder)
+    assert opened.bad == {} and (opened.offset_I < 0).sum() == 1
+    monkeypatch.setattr(cache_module, "decode", real)
+    module = folder.module(cache="on")
+    assert module.train_set.photographs.read(1) is not None and not module.train_set.photographs.bad()
+
+
+def test_corrected_sizes_are_judged_anew(crowd_of):
+    folder = crowd_of(2)
+    file = folder.root / "people.json"
+    right = file.read_text()
+    stated = json.loads(right)
+    stated["images"][0]["width"] += 1
+    file.write_text(json.dumps(stated))
+    assert list(_open(folder)[1].bad) == [0]
+    file.write_text(right)
+    assert _open(folder)[1].bad == {}
 
 
 def test_bad_images_are_left_out_and_named(crowd_of):

@@ -40,6 +40,13 @@ def test_grey_files(tmp_path):
     assert probe(file) == (53, 37) and decode(file).shape == (37, 53, 3)
 
 
+def test_bytes_after_a_pngs_end_do_no_harm(tmp_path):
+    file = tmp_path / "a.png"
+    cv2.imwrite(str(file), PICTURE)
+    file.write_bytes(file.read_bytes() + b"something that follows")
+    assert probe(file) == (53, 37) and decode(file).shape == (37, 53, 3)
+
+
 def test_bytes_after_the_end_do_no_harm(tmp_path):
     file = _write(tmp_path / "a.jpg")
     file.write_bytes(file.read_bytes() + b"made by a camera")

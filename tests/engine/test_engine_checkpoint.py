@@ -95,6 +95,12 @@ def test_init_lists_every_tensor_that_did_not_fit(tmp_path, capsys):
     printed = capsys.readouterr().err
     assert all(line in printed for line in misses) and "did NOT fit" in printed
     assert torch.equal(module.net.body[0].weight, source.net.body[0].weight)
+    for one in (source, module):  # a learnt weight beside the network
+        one.register_parameter("balance", torch.nn.Parameter(torch.zeros(2)))
+    source.balance.data.fill_(3.0)
+    torch.save(source.state_dict(), tmp_path / "own.pth")
+    assert not any("balance" in line for line in ckpt.init_from(module, tmp_path / "own.pth"))
+    assert module.balance.tolist() == [3.0, 3.0]
     torch.save({"a": torch.zeros(1)}, tmp_path / "none.pth")
     with pytest.raises(UserError, match="none of its 1 tensors fits"):
         ckpt.init_from(module, tmp_path / "none.pth")

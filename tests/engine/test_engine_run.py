@@ -257,7 +257,33 @@ def test_an_unfinished_run_of_other_settings_is_refused(tmp_path):
     torch.save(saved, tmp_path / "checkpoints" / "last.ckpt")
     with pytest.raises(UserError, match=refused):
         _train(tmp_path, "optim.base_lr=0.1", f"resume={tmp_path / 'checkpoints' / 'last.ckpt'}")
+    with pytest.raises(UserError, match=refused):  # nor in a folder of its own
+        _train(tmp_path / "new", "optim.base_lr=0.1", f"resume={tmp_path}")
     assert _train(tmp_path, "resume=auto")[0]["status"] == "done"
+
+
+@pytest.mark.parametrize("named", ["folder", "file", "lone file"])
+def test_a_run_goes_on_in_another_folder(tmp_path, named):
+    """Its best evaluation comes along; that of a lone file is not here, so the best of the rest is."""
+    with pytest.raises(SystemExit):
+        _train(tmp_path / "a", "train.epochs=4", "log.signal_at=8")
+    source = tmp_path / "a"
+    if named != "folder":
+        source = source / "checkpoints" / "last.ckpt"
+    if named == "lone file":
+        source = source.rename(tmp_path / "lone.ckpt")
+    best = 1.0  # nothing later beats it
+    saved = torch.load(tmp_path / "lone.ckpt" if named == "lone file" else _path(source), weights_only=True)
+    key = next(k for k in saved["callbacks"] if "Keeper" in k)
+    saved["callbacks"][key]["best"]["AP"] = best
+    torch.save(saved, tmp_path / "lone.ckpt" if named == "lone file" else _path(source))
+    result, _ = _train(tmp_path / "b", "train.epochs=4", f"resume={source}")
+    assert result["status"] == "done" and (tmp_path / "b" / "predictions.json").is_file()
+    assert (result["evaluated"]["epoch"] > 2) == (named == "lone file")
+
+
+def _path(source):
+    return source / "checkpoints" / "last.ckpt" if source.is_dir() else source
 
 
 @pytest.mark.parametrize("noted", [True, False])

@@ -26,7 +26,7 @@ import numpy as np
 
 from repose.config import Data
 from repose.data.coco import Annotations
-from repose.data.images import decode
+from repose.data.images import UNREADABLE, decode
 from repose.errors import UserError
 
 _VERSION = 1
@@ -146,7 +146,8 @@ def _key(annotations: Annotations, images: np.ndarray) -> str:
             what = f"{state.st_size} {state.st_mtime_ns}"
         except OSError:
             what = "missing"
-        key.update(f"{image} {annotations.image_name_I[image]} {what}\n".encode())
+        size = "x".join(map(str, annotations.image_wh_I2[image].tolist()))  # decoded ones are judged by it
+        key.update(f"{image} {annotations.image_name_I[image]} {size} {what}\n".encode())
     return key.hexdigest()[:12]
 
 
@@ -209,7 +210,8 @@ def _build(file: Path, annotations: Annotations, images: np.ndarray, need: int) 
             if not isinstance(got, str) and got.shape[:2] != (height, width):
                 got = size_problem((got.shape[1], got.shape[0]), (width, height))
             if isinstance(got, str):
-                bad[image] = got
+                if not got.startswith(UNREADABLE):  # that may pass: it is tried again whenever the image is wanted
+                    bad[image] = got
                 return
             first = starts[image]
             pixel[first : first + got.size] = got.reshape(-1)

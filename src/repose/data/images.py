@@ -14,6 +14,9 @@ FLAGS = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 _JPEG_END, _JPEG_SCAN = b"\xff\xd9", b"\xff\xda"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
+UNREADABLE = "unreadable"
+"""First word of what is wrong with a file that the system did not give: it may pass."""
+
 
 def decode(file: Path, exif: bool = False) -> np.ndarray | str:
     """Read a photograph.
@@ -30,7 +33,7 @@ def decode(file: Path, exif: bool = False) -> np.ndarray | str:
     except FileNotFoundError:
         return "missing"
     except OSError as error:
-        return f"unreadable ({error.strerror})"
+        return f"{UNREADABLE} ({error.strerror})"
     # OpenCV fills the lost part of a truncated JPEG with grey and says nothing, so the end is looked at first.
     if _is_truncated(data):
         return "truncated"
@@ -59,7 +62,10 @@ def probe(file: Path) -> tuple[int, int] | str:
             if start.startswith(_PNG):
                 width, height = struct.unpack(">II", start[16:24])
                 stream.seek(-min(12, file.stat().st_size), 2)
-                return (width, height) if b"IEND" in stream.read() else "truncated"
+                if b"IEND" not in stream.read():
+                    stream.seek(0)  # something may follow the end
+                    return "truncated" if _is_truncated(stream.read()) else (width, height)
+                return width, height
             if start.startswith(b"\xff\xd8"):
                 size = _jpeg_size(stream)
                 if size is None:
@@ -72,7 +78,7 @@ def probe(file: Path) -> tuple[int, int] | str:
     except FileNotFoundError:
         return "missing"
     except OSError as error:
-        return f"unreadable ({error.strerror})"
+        return f"{UNREADABLE} ({error.strerror})"
     image = decode(file)
     return image if isinstance(image, str) else (image.shape[1], image.shape[0])
 

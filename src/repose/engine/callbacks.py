@@ -230,6 +230,8 @@ class Keeper(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a saved state."""
         self.best, self.latest, self._due = state_dict["best"], state_dict["latest"], state_dict["due"]
+        if not (self.folder / PREDICTIONS).is_file():  # a lone checkpoint: what its best evaluation left is not here
+            self.best = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the `repose` entry."""
@@ -359,6 +361,7 @@ class Keeper(Callback):
         self._explained = scores.explanation
         if better:
             write_json(self.folder / PREDICTIONS, scores.results)
+            (self.folder / MASKS).unlink(missing_ok=True)  # never an older evaluation's beside these poses
             if scores.masks is not None:
                 write_json(self.folder / MASKS, scores.masks)
         write_pictures(scores, self.folder / PICTURES)

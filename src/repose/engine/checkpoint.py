@@ -242,8 +242,10 @@ def init_from(module: PoseModule, path: Path) -> list[str]:
     """
     found = read(path)
     there = found.get("state_dict", found.get("model", found))
-    there = {n if n.startswith("net.") else f"net.{n}": t for n, t in there.items() if isinstance(t, Tensor)}
     here = module.state_dict()
+    there = {
+        n if n in here or n.startswith("net.") else f"net.{n}": t for n, t in there.items() if isinstance(t, Tensor)
+    }
     fits = {n: t for n, t in there.items() if n in here and here[n].shape == t.shape}
     misses = []
     for name, tensor in here.items():

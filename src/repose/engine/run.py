@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -138,32 +139,46 @@ def _resume_file(cfg: ExperimentBase, folder: Path) -> Path | None:
         return last if last.is_file() else None
     if cfg.resume:
         path = Path(cfg.resume)
-        return path if path.is_file() else ckpt.find(cfg.resume)
+        return path / LAST if (path / LAST).is_file() else ckpt.find(cfg.resume)
     if last.is_file():
         raise UserError(f"{folder} holds an unfinished run; add resume=auto to go on with it, or move the folder away")
     return None
 
 
-def _load_for_resume(path: Path, cfg: ExperimentBase, module: PoseModule, folder: Path) -> dict[str, Any]:
+def _load_for_resume(path: Path, cfg: ExperimentBase, module: PoseModule) -> dict[str, Any]:
     saved = ckpt.load_checkpoint(path)
     ckpt.require_same(saved, cfg, path)
     if wrong := ckpt.first_mismatch(module.state_dict(), saved["state_dict"]):
         raise UserError(
             f"resume={path}: does not fit this model: {wrong}; resume with the settings it was trained with"
         )
-    if path.resolve() == (folder / LAST).resolve():
-        _refuse_other_settings(saved[ckpt.KEY], cfg, folder)
+    _refuse_other_settings(saved[ckpt.KEY], cfg, path)
     return saved
 
 
-def _refuse_other_settings(note: dict[str, Any], cfg: ExperimentBase, folder: Path) -> None:
-    """A run that went on with other settings in its own folder would give a number that neither settings make."""
-    then = note.get("identity") or (read_result(folder) or {}).get("identity")
+def _refuse_other_settings(note: dict[str, Any], cfg: ExperimentBase, path: Path) -> None:
+    """A run that went on with other settings would give a number that neither settings make.
+
+    Its optimiser and its schedule are the checkpoint's, whatever the settings say.
+    """
+    own = path.parent.parent
+    then = note.get("identity") or (read_result(own) or {}).get("identity")
     if then is not None and then != identity(cfg):
         raise UserError(
-            f"{folder} holds an unfinished run of other settings (identity {then}, this is {identity(cfg)}); "
-            f"go on with those in its {CONFIG}, or use another log.dir"
+            f"{own} holds an unfinished run of other settings (identity {then}, this is {identity(cfg)}); go on with "
+            f"those in its {CONFIG}, or use another log.dir; for its weights alone: init={path}"
         )
+
+
+def _bring(resume: Path, folder: Path) -> None:
+    """Files of the run that a checkpoint elsewhere belongs to: what its best evaluation left is part of its state."""
+    if resume.resolve().is_relative_to(folder.resolve()):
+        return
+    (folder / LAST).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(resume, folder / LAST)
+    for name in (BEST, PREDICTIONS, MASKS):
+        if (resume.parent.parent / name).is_file():
+            shutil.copy2(resume.parent.parent / name, folder / name)
 
 
 _BEGAN = ("commit", "dirty", "code_fingerprint", "data", "resumed_with")
@@ -217,7 +232,7 @@ def _train(
     module = build_module(loaded)
     if init:
         ckpt.init_from(module, init)
-    saved = _load_for_resume(resume, cfg, module, folder) if resume else None
+    saved = _load_for_resume(resume, cfg, module) if resume else None
     note = saved[ckpt.KEY] if saved else {}
     data = data if data is not None else build_data(cfg, layout)
     data.prepare_data()
@@ -243,6 +258,7 @@ def _train(
     file = MetricsFile(folder)
     facts = results.facts(loaded, layout, data, int(note.get("step", 0)), cost) if first else {}
     if first and resume:
+        _bring(resume, folder)
         facts = _as_begun(facts, _began(note, resume))
     if first:
         _open_folder(cfg, folder, facts)
