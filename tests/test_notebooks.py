@@ -48,6 +48,7 @@ def test_notebooks_are_stored_without_outputs(root, name):
     assert max(len(c["source"]) for c in cells) <= 8  # the code lives in src
 
 
+@pytest.mark.slow  # most of a minute
 def test_the_data_notebook_draws_its_figures(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "out"

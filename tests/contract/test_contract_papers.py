@@ -272,9 +272,10 @@ METHODS = ChainMap(FACTS, VARIANTS)  # a view: other tests put an experiment of 
 
 every_paper = pytest.mark.parametrize("paper", list(papers.PAPERS))
 every_method = pytest.mark.parametrize("paper", list(METHODS))
-# Mask R-CNN, torchvision's network and losses, takes most of a minute
+LONG = ("maskrcnn", "dekr")
+"""Methods that take most of a minute to overfit; DEKR's adaptive convolutions are slow on CPUs."""
 every_method_overfit = pytest.mark.parametrize(
-    "paper", [pytest.param(m, marks=pytest.mark.slow) if m == "maskrcnn" else m for m in METHODS]
+    "paper", [pytest.param(m, marks=pytest.mark.slow) if m in LONG else m for m in METHODS]
 )
 every_skeleton = pytest.mark.parametrize("skeleton", SKELETONS)
 

@@ -54,6 +54,7 @@ def test_one_line_adds_a_paper(root: Path, synthetic_smoke: Path, tmp_path: Path
     assert "papers/example/losses.py" in code and not any("papers/drpnet" in name for name in code)
 
 
+@pytest.mark.slow  # builds and installs a package: most of a minute
 def test_an_installed_package_is_found_by_its_entry_point(synthetic_smoke: Path, tmp_path: Path):
     """Installed beside repose, used from a folder without `experiments/`: the package brings its own."""
     source, site, work = tmp_path / "source", tmp_path / "site", tmp_path / "work"

@@ -61,6 +61,7 @@ def test_the_contract_runs_over_it(tree: Path):
     assert "18 passed" in good(run(words, tree, tree / "src"))
 
 
+@pytest.mark.slow  # makes a package and runs its tests: half a minute
 def test_a_package_of_its_own(tmp_path: Path):
     """Installed without any network; its tests pass, the contract's checks among them."""
     package, site = tmp_path / "package", tmp_path / "site"
