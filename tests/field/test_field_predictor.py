@@ -18,6 +18,7 @@ from repose.data.datamodule import PoseDataModule
 from repose.engine import checkpoint as ckpt
 from repose.engine import run
 from repose.errors import UserError
+from repose.field.detectors import BoxFile
 from repose.field.model import open_checkpoint
 from repose.field.sources import Broken, Picture
 
@@ -109,19 +110,39 @@ def test_what_is_no_picture_is_said_in_one_line(image, part, tmp_path, monkeypat
         reader(input_size=(64, 64))(image)
 
 
-def test_exif_orientation_is_honoured(tmp_path):
+def turned_photograph(folder):
+    """150 x 130 as stored, shown turned by 90 degrees clockwise: EXIF orientation 6."""
     image = dots(JOINT_NK2, (150, 130))
     _, code = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])
     data = code.tobytes()
-    # Orientation 6: shown turned by 90 degrees clockwise
     tiff = b"II*\0\x08\0\0\0" + b"\x01\0" + b"\x12\x01\x03\0\x01\0\0\0\x06\0\0\0" + b"\0\0\0\0"
     body = b"Exif\0\0" + tiff
     turned = data[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + data[2:]
-    (tmp_path / "turned.jpg").write_bytes(turned)
-    (poses,) = reader(view="image", base="long", centre="image", input_size=(150, 150))(tmp_path / "turned.jpg")
+    (folder / "turned.jpg").write_bytes(turned)
+    return folder / "turned.jpg"
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    file = turned_photograph(tmp_path)
+    (poses,) = reader(view="image", base="long", centre="image", input_size=(150, 150))(file)
     assert poses.size_wh == (130, 150)
     want = np.stack([130 - 1 - JOINT_NK2[:, 1], JOINT_NK2[:, 0]], -1)
     np.testing.assert_allclose(poses.joint_NK3[0, :, :2], want, atol=0.3)  # JPEG's colours are blurred
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_boxes_of_a_data_set_are_of_the_photograph_as_stored(tmp_path, own):
+    """`own`: results of `repose predict`, which saw it turned."""
+    file = turned_photograph(tmp_path)
+    box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 130, 150] if own else [0, 0, 150, 130], "score": 1.0}
+    image = {"id": 1, "file_name": "turned.jpg"}
+    content = [{**box, "file_name": "turned.jpg"}] if own else {"images": [image], "annotations": [box]}
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    predictor = reader(BoxFile(tmp_path / "boxes.json"), input_size=(150, 150), padding=1.0)
+    (poses,) = predictor(file)
+    assert (poses.size_wh, poses.n) == ((130, 150) if own else (150, 130), 1)
+    turned = np.stack([130 - 1 - JOINT_NK2[:, 1], JOINT_NK2[:, 0]], -1)
+    np.testing.assert_allclose(poses.joint_NK3[0, :, :2], turned if own else JOINT_NK2, atol=0.3)
 
 
 def test_the_result_has_names_scores_masks_files_and_drawings():
