@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -156,8 +155,8 @@ def test_a_batch_is_split_by_image():
     assert [p.n for p in decode(active, Decode())] == [1, 0, 1, 0]
 
 
-def test_grouping_400_cells_takes_under_2_ms():
-    """Everything after the network for one image; best of many, for the machine may be busy."""
+def test_grouping_400_cells_takes_under_2_ms(best_ms):
+    """Everything after the network for one image."""
     people = [person(5 + 24 * i, 10 + 60 * (i % 3), 100) for i in range(10)]
     t = encode(batch_of(people), config().loss)
     generator = torch.Generator().manual_seed(0)
@@ -165,11 +164,5 @@ def test_grouping_400_cells_takes_under_2_ms():
     vector = t.vector_MK2[pick] + 0.5 * torch.randn(400, 17, 2, generator=generator)
     score = (0.8 + 0.2 * torch.rand(400, generator=generator)).sort(descending=True).values
     active = Active(torch.zeros(400, dtype=torch.int64), t.cell_M2[pick], score, vector, 1)
-    best = float("inf")
-    for _ in range(50):
-        start = time.perf_counter()
-        (pose,) = decode(active, Decode())
-        best = min(best, time.perf_counter() - start)
-    print(f"{pose.n} people in {1000 * best:.2f} ms")
-    assert pose.n == 10
-    assert best < 2e-3
+    assert decode(active, Decode())[0].n == 10
+    assert best_ms(lambda: decode(active, Decode())) < 2

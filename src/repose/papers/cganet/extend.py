@@ -49,16 +49,16 @@ def dichotomy(
         (S, N, 4).
     """
     centre_N2, size_N2 = box_centre(box_N4), box_size(box_N4).clamp(min=0)
-    along_x_NL = _profile(line_x_BHW, owner_N, centre_N2[:, 1])
-    along_y_NL = _profile(line_y_BHW.transpose(1, 2), owner_N, centre_N2[:, 0])
-    n, length = box_N4.shape[0], max(along_x_NL.shape[1], along_y_NL.shape[1])
-    line_N4L = box_N4.new_zeros(n, 4, length)  # the line of each side: x1, y1, x2, y2
-    line_N4L[:, 0::2, : along_x_NL.shape[1]] = along_x_NL[:, None]
-    line_N4L[:, 1::2, : along_y_NL.shape[1]] = along_y_NL[:, None]
-    slope_N4L = torch.diff(line_N4L, append=line_N4L.new_zeros(n, 4, 1))
+    height, width = line_x_BHW.shape[1:]
+    length = max(height, width) + 2  # the lines begin and end with a zero, for all beyond the map
+    line_N2L = box_N4.new_zeros(box_N4.shape[0], 2, length + 1)
+    line_N2L[:, 0, 1 : width + 1] = _profile(line_x_BHW, owner_N, centre_N2[:, 1])
+    line_N2L[:, 1, 1 : height + 1] = _profile(line_y_BHW.transpose(1, 2), owner_N, centre_N2[:, 0])
+    line_N4L = torch.cat([line_N2L, line_N2L], dim=1)  # the line of each side: x1, y1, x2, y2
+    slope_N4L = line_N4L.diff()
 
     outward_41 = box_N4.new_tensor(_OUTWARD)[:, None]
-    edge_N4S = box_N4[..., None].expand(-1, -1, len(ratio_S)) + 1  # + 1: the lines begin with a zero
+    edge_N4S = box_N4[..., None].expand(-1, -1, len(ratio_S)) + 1  # where the line's first zero is 0
     half_N4S = size_N2.repeat(1, 2)[..., None] * (ratio_S / 2) * outward_41
     sign = 1.0 if direction == "text" else -1.0
     at_N4S = edge_N4S + half_N4S
@@ -66,7 +66,7 @@ def dichotomy(
         step_N4S = half_N4S * (sign / 2**i)
         read_N4S = at_N4S.clamp(0, length - 1)
         cell_N4S = read_N4S.long()
-        value_N4S = torch.addcmul(line_N4L.gather(2, cell_N4S), slope_N4L.gather(2, cell_N4S), read_N4S - cell_N4S)
+        value_N4S = torch.addcmul(line_N4L.gather(2, cell_N4S), slope_N4L.gather(2, cell_N4S), read_N4S.frac())
         at_N4S = at_N4S + torch.where(value_N4S > thre_S, step_N4S, -step_N4S)
     return (at_N4S - 1).permute(2, 0, 1)
 
@@ -78,15 +78,10 @@ def fixed(box_N4: Tensor, share: float) -> Tensor:
 
 
 def _profile(map_BHW: Tensor, owner_N: Tensor, row_N: Tensor) -> Tensor:
-    """The maps along the rows at real-valued y, with a zero at each end: (N, W + 2)."""
+    """The maps along the rows at real-valued y, zero outside: (N, W)."""
     height = map_BHW.shape[1]
-    at_N = row_N.clamp(-1, height)  # a cell beyond the map it is zero
+    at_N = row_N.clamp(-1, height)
     low_N = at_N.floor()
-    part_N = at_N - low_N
-
-    def line(row: Tensor, weight_N: Tensor) -> Tensor:
-        inside = (row >= 0) & (row < height)
-        return map_BHW[owner_N, row.clamp(0, height - 1).long()] * (weight_N * inside)[:, None]
-
-    mixed_NW = line(low_N, 1 - part_N) + line(low_N + 1, part_N)
-    return torch.nn.functional.pad(mixed_NW, (1, 1))
+    row_2N = torch.stack([low_N, low_N + 1])
+    weight_2N = (1 - (at_N - row_2N).abs()) * ((row_2N >= 0) & (row_2N < height))
+    return (map_BHW[owner_N, row_2N.clamp(0, height - 1).long()] * weight_2N[..., None]).sum(0)
