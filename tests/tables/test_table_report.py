@@ -304,6 +304,19 @@ def test_a_published_row_names_every_seeds_commit_and_machine(tmp_path: Path, ex
     assert dict(columns(again, "full"))["published"][0].endswith("(aaaaaaa and bbbbbbb, a fake machine and another)")
 
 
+def test_a_published_row_whose_settings_changed_since_says_so(tmp_path: Path, experiments: Path) -> None:
+    publish.publish(run_all(write_table(tmp_path), smoke()))
+    changed = write_table(tmp_path, TABLE.replace("model: {roi: {size: 5}}", "model: {roi: {size: 11}}"))
+    published = publish.read_published(changed, "smoke")
+    shown = dict(columns(build(changed, smoke("log.runs=other"), same, Numbers(), published), "full"))["published"]
+    assert shown[:2] == ["40.0 (abc1234, a fake machine, other settings)", "45.0 (abc1234, a fake machine)"]
+    block = publish.block("drpnet/9", "smoke")
+    assert "| measured, other settings |" in block and "run it again" in block
+    assert [line.split(" | ")[0] for line in block.splitlines() if line.endswith("other settings |")] == ["| 5x5"]
+    write_table(tmp_path)
+    assert "other settings" not in publish.block("drpnet/9", "smoke")
+
+
 def test_readme_blocks(tmp_path: Path, experiments: Path) -> None:
     publish.publish(run_all(write_table(tmp_path), smoke()))
     readme = tmp_path / "README.md"

@@ -20,7 +20,7 @@ from repose.tables.cells import Choice, cells
 from repose.tables.claims import Verdict
 from repose.tables.page_plots import Curve, Plot, Point, curves, scatter
 from repose.tables.render import NONE, ap_text, columns, measured, number
-from repose.tables.report import Line, Report, protocol_line, shown
+from repose.tables.report import Line, Report, protocol_line, set_otherwise, shown
 from repose.tables.schema import Claim, inner
 
 PICTURES = 4
@@ -332,7 +332,7 @@ def _published_cell(line: Line, facts: Facts | None) -> Cell:
     if not last["AP"]:
         return Cell("counted", None, facts.id, last["protocol"], tone="published")
     tip = f"{last['date']}, commit {last['commit']}, {last['hardware']}, {last['hours']} h, seeds: {last['seeds']}"
-    text = f"{last['AP']} [{last['AP_low']}, {last['AP_high']}]"
+    text = ", ".join([f"{last['AP']} [{last['AP_low']}, {last['AP_high']}]", *set_otherwise(last)])
     return Cell(text, float(last["AP"]), facts.id, tip, tone="published")
 
 
@@ -436,7 +436,8 @@ def _published_facts(line: Line, name: str) -> Facts | None:
     groups: list[tuple[str, list[tuple[str, str]]]] = []
     for row in reversed(line.published):
         ap = [("AP", f"{row['AP']} [{row['AP_low']}, {row['AP_high']}]")] if row["AP"] else []
-        groups.append((row["date"], [*ap, *((head, row[key]) for head, key in keys if row[key])]))
+        since = [("settings", "other than the row's today")] if set_otherwise(row) else []
+        groups.append((row["date"], [*ap, *since, *((head, row[key]) for head, key in keys if row[key])]))
     return Facts(name, f"published: {line.row.label}, scale {line.published[-1]['scale']}", groups)
 
 

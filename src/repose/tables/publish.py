@@ -16,10 +16,10 @@ from typing import Any
 from repose.config import experiments_root
 from repose.engine import provenance, rundir
 from repose.errors import UserError
-from repose.tables.cells import at_scale, cell
+from repose.tables.cells import Choice, at_scale, cell
 from repose.tables.claims import FLOOR
 from repose.tables.render import markdown_table, measured
-from repose.tables.report import Line, Report, further, protocol_line, shown
+from repose.tables.report import OTHER_SETTINGS, Line, Report, further, protocol_line, set_otherwise, shown
 from repose.tables.schema import COSTS, Row, Table, find_tables, headline_tables, inner
 
 HEADS = (
@@ -37,7 +37,7 @@ def results_file(table: Table) -> Path:
 
 
 def read_published(table: Table, scale: str) -> dict[str, list[dict[str, str]]]:
-    """Row id -> published rows at a scale, oldest first.
+    """Row id -> published rows at a scale, oldest first, each with its columns and, where it holds, `OTHER_SETTINGS`.
 
     Raises:
         UserError: the file's columns are not those of this version.
@@ -52,8 +52,20 @@ def read_published(table: Table, scale: str) -> dict[str, list[dict[str, str]]]:
         found: dict[str, list[dict[str, str]]] = {}
         for row in reader:
             if row["scale"] == scale:
-                found.setdefault(row["row"], []).append({"others": "", **row})
+                state = {OTHER_SETTINGS: "yes"} if _has_other_settings(table, row) else {}
+                found.setdefault(row["row"], []).append({"others": "", **row, **state})
     return found
+
+
+def _has_other_settings(table: Table, published: Mapping[str, str]) -> bool:
+    """Whether the row would be another run today: its recipe changed, or it was measured with settings of one's own."""
+    row = table.rows.get(published["row"])
+    if row is None or not row.runs or not published["identity"] or not at_scale(row, published["scale"]):
+        return False
+    now, then = cell(table, row, Choice(published["scale"])).key, published["identity"]
+    if row.kind == "published":  # the file's sum comes first, and its user names the file
+        return now.rpartition("/")[2] != then.rpartition("/")[2]
+    return now != then
 
 
 def publish(report: Report) -> list[str]:
@@ -205,6 +217,7 @@ def block(name: str, scale: str) -> str:
             parts.append(f"Scale {scale} is scaled down: its AP is not comparable with the paper's.")
         if any(_at_floor(r, table.main) for r in every):
             parts.append(_FLOOR_SAYS)
+        parts += _settings_say(every)
     return "\n\n".join(parts) + "\n"
 
 
@@ -212,7 +225,7 @@ def _state(row: Row, last: Mapping[str, str], scale: str) -> str:
     if not row.has_network:
         return row.kind.replace("-", " ")
     if last:
-        return "counted" if row.kind == "counted" else "measured"
+        return "counted" if row.kind == "counted" else ", ".join(["measured", *set_otherwise(last)])
     return "not published" if at_scale(row, scale) else f"not run at {scale}"
 
 
@@ -241,6 +254,12 @@ def _at_floor(last: Mapping[str, str], main: str = "AP") -> bool:
 
 
 _FLOOR_SAYS = f"floor: an AP below {100 * FLOOR:.0f} is too low to rank rows."
+
+
+def _settings_say(published: Iterable[Mapping[str, str]]) -> list[str]:
+    if not any(OTHER_SETTINGS in row for row in published):
+        return []
+    return [f"{OTHER_SETTINGS}: the row's settings have changed since; run it again for a figure of today's."]
 
 
 def _published_costs(table: Table, row: Row, last: Mapping[str, str]) -> tuple[str, str]:
@@ -290,6 +309,7 @@ def _headline_block(scale: str) -> str:
             parts.append(f"{text}. Parameters and GFLOPs are counted at the paper's size.")
         if any(_at_floor(last) for last in measured_rows):
             parts.append(_FLOOR_SAYS)
+        parts += _settings_say(measured_rows)
     return "\n\n".join(parts) + "\n"
 
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from repose.engine import rundir
-from repose.tables.report import Line, Report, further, in_percent, shown
+from repose.tables.report import Line, Report, further, in_percent, set_otherwise, shown
 from repose.tables.schema import COSTS
 
 WIDE = 116
@@ -54,7 +54,7 @@ def _published(line: Line) -> str:
         return NONE
     last = line.published[-1]
     commits = " and ".join(one[:7] for one in last["commit"].split(" and "))  # one per seed that has another
-    where = ", ".join(filter(None, (commits, last["hardware"])))
+    where = ", ".join(filter(None, (commits, last["hardware"], *set_otherwise(last))))
     value = last["AP"] if line.main == "AP" else further(last).get(line.main, "")
     return f"{value} ({where})" if value else where  # costs alone have neither AP nor hardware
 

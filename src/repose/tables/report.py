@@ -86,6 +86,15 @@ def further(published: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, _, text in (pair.partition("=") for pair in published.get("others", "").split())}
 
 
+OTHER_SETTINGS = "other settings"
+"""Key of a published row whose settings were not those of the row today, and the words beside its figure."""
+
+
+def set_otherwise(published: Mapping[str, str]) -> list[str]:
+    """The words beside a published figure, if any."""
+    return [OTHER_SETTINGS] if OTHER_SETTINGS in published else []
+
+
 @dataclass(frozen=True)
 class Report:
     """A table at a scale.
