@@ -51,3 +51,12 @@ def test_command_line(synthetic_smoke: Path, tmp_path: Path, capsys: pytest.Capt
     assert "training steps of 2 samples at 128x128" in said and "samples/s" in said and "data pipeline not" in said
     assert main(["bench", "train", "cganet/coco", "steps=some"]) == 2
     assert "steps=some: give one whole number from 1 on, steps=20" in capsys.readouterr().err
+
+
+def test_threads_are_the_experiments(synthetic_smoke: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        loaded = load("drpnet/m", [*words(synthetic_smoke, tmp_path), "train.threads=2"], find_paper=papers.get)
+        assert bench_train(loaded, batch=2, steps=1, warm=0)["threads"] == 2
+    finally:
+        torch.set_num_threads(before)

@@ -12,7 +12,7 @@ from repose.engine import provenance, run
 from repose.engine.layout import plan
 from repose.engine.rundir import run_dir, write_json
 from repose.engine.setup import build_data
-from repose.engine.start import start_file, start_of
+from repose.engine.start import left_of, start_file, start_of
 from repose.errors import UserError
 
 
@@ -31,6 +31,17 @@ def test_the_start_is_trained_at_the_same_scale_data_and_seed():
     assert first.cfg.model.roi.size == 7, "the start is the experiment's own model, not the row's"
     other = start_of(_load("init=drpnet/m", "seed=5", "data=coco-lite", "model.roi.size=9", "log.runs=elsewhere"))
     assert identity(other.cfg) == identity(first.cfg), "rows share it"
+
+
+def test_a_start_may_have_threads_of_its_own(tmp_path):
+    """It is trained while others wait, so it may use their cores; it is the same start."""
+    loaded = _load("init=drpnet/m", "train.threads=1", "train.start_threads=2", f"log.runs={tmp_path}")
+    first, plain = start_of(loaded), start_of(_load("init=drpnet/m", "train.threads=1"))
+    assert (first.cfg.train.threads, plain.cfg.train.threads, loaded.cfg.train.threads) == (2, 1, 1)
+    assert identity(first.cfg) == identity(plain.cfg)
+    assert left_of(loaded) == run_dir(first.cfg) and left_of(_load()) is None
+    write_json(run_dir(first.cfg) / "result.json", {"status": "done"})
+    assert left_of(loaded) is None
 
 
 def test_a_scale_may_train_the_start_otherwise():

@@ -3,14 +3,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from table_kit import FAKE, TABLE, Numbers, same, smoke, work_in, write_table
 
 from repose.config import ExperimentBase, identity, load
-from repose.engine import locks
+from repose.engine import locks, rundir
 from repose.engine.provenance import code_fingerprint
 from repose.errors import UserError
 from repose.tables import plan, runner, spread
@@ -18,7 +20,7 @@ from repose.tables.cells import Choice, add_row, as_argument, cell, cells
 from repose.tables.report import build
 from repose.tables.runner import Jobs, parse_gpus, run_tasks
 from repose.tables.schema import Table, find_tables
-from repose.tables.state import Changed, changed_since, judge, state_of
+from repose.tables.state import Changed, State, changed_since, judge, state_of
 
 
 @pytest.fixture(autouse=True)
@@ -199,6 +201,35 @@ def test_runs_for_cpus_share_the_cores(tmp_path: Path, monkeypatch: pytest.Monke
     assert all(t.words[-1] == "train.threads=2" for t in spread.shared_cores(tasks, cpu, 2))
     given = plan.tasks([c for f in cells(table, smoke("train.threads=3")).values() for c in f], same)
     assert spread.shared_cores(given, cpu, 2) == given
+    waiting = [replace(t, start=Path("start")) for t in tasks]
+    alone = spread.shared_cores(waiting, cpu, 2)
+    assert all(t.words[-2:] == ["train.threads=2", "train.start_threads=4"] for t in alone)
+    beside = spread.shared_cores([tasks[0], *waiting[1:]], cpu, 2)
+    assert "train.start_threads=2" in beside[1].words and beside[0].words[-1] == "train.threads=2"
+
+
+def test_runs_that_wait_for_one_start_leave_their_places_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two places: the first of a start's runs trains it beside a run of its own; the second begins as it is done."""
+    start = tmp_path / "start"
+    began = {name: threading.Event() for name in ("first", "second", "other")}
+
+    def run(task: runner.Task, *_: object) -> State:
+        began[task.key].set()
+        if task.key == "first":
+            assert began["other"].wait(20)
+            assert not began["second"].wait(0.5)
+            start.mkdir()
+            rundir.write_json(start / rundir.RESULT, {"status": "done"})
+            assert began["second"].wait(20), "before the first run itself has ended"
+        return State("measured")
+
+    monkeypatch.setattr(runner, "_run", run)
+    monkeypatch.setattr(runner, "POLL_S", 0.05)
+    keys = {"first": start, "second": start, "other": None}
+    tasks = [runner.Task(k, k, [], tmp_path / k, lambda: State("not run"), start=s) for k, s in keys.items()]
+    assert {s.status for s in run_tasks(tasks, quiet(jobs=2)).values()} == {"measured"}
 
 
 def test_runs_side_by_side_say_whose_line_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,8 +55,10 @@ def bench_inference(
     import torch
 
     from repose.engine.provenance import hardware
+    from repose.engine.setup import use_threads
 
     cfg = loaded.cfg
+    use_threads(cfg)
     device = device_of(cfg)
     warm = WARM[device.type] if warm is None else warm
     images = MOST[device.type] if images is None else images

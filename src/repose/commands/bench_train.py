@@ -46,9 +46,10 @@ def bench_train(
     from repose.engine.module import NonFiniteLoss
     from repose.engine.optim import build_optimizer, scaled_lr
     from repose.engine.provenance import hardware
-    from repose.engine.setup import build_module
+    from repose.engine.setup import build_module, use_threads
 
     cfg = loaded.cfg
+    use_threads(cfg)
     layout, device = plan(cfg.train, testing=batch is not None), device_of(cfg)
     batch = batch or layout.device_batch
     steps = STEPS[device.type] if steps is None else steps

@@ -297,6 +297,8 @@ class Train:
     """torch.compile the network"""
     threads: int | None = None
     """[threads] of torch on the CPU; null = torch's own choice"""
+    start_threads: int | None = None
+    """[threads] likewise, while the experiment that `init` names is trained; null = as `threads`"""
     deterministic: bool = False
     """force deterministic kernels (warns where there is none)"""
     checkpoint_every: int | None = None
@@ -419,6 +421,7 @@ NOT_IDENTITY = (
     "train.strategy",
     "train.compile",
     "train.threads",
+    "train.start_threads",
     "train.checkpoint_every",
     "test.batch",
     "test.save_pictures",

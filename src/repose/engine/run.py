@@ -41,7 +41,7 @@ from repose.engine.rundir import (
     write_json,
     write_text,
 )
-from repose.engine.setup import build_data, build_module, build_trainer
+from repose.engine.setup import build_data, build_module, build_trainer, use_threads
 from repose.engine.signals import Signals, Stopped
 from repose.engine.start import alone, start_of
 from repose.errors import UserError
@@ -227,8 +227,7 @@ def _train(
     signals: Signals,
 ) -> dict[str, Any]:
     cfg = loaded.cfg
-    if cfg.train.threads:
-        torch.set_num_threads(cfg.train.threads)
+    use_threads(cfg)
     module = build_module(loaded)
     if init:
         ckpt.init_from(module, init)
@@ -446,8 +445,7 @@ def test(loaded: Loaded, data: Any = None, deployed: Deployed | None = None) -> 
         raise UserError("test: give checkpoint=<run folder or file>, or predictions=<COCO results file>")
     path = ckpt.find(cfg.checkpoint)
     saved = ckpt.load_checkpoint(path)
-    if cfg.train.threads:
-        torch.set_num_threads(cfg.train.threads)
+    use_threads(cfg)
     module = build_module(loaded)
     ckpt.load_weights(module, saved, path)
     run_folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent

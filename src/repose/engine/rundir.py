@@ -86,6 +86,15 @@ def without_nan(value: Any) -> Any:
     return value
 
 
+def is_done(folder: Path) -> bool:
+    """Whether a run folder holds a finished run.
+
+    Raises:
+        UserError: as `read_result`.
+    """
+    return (read_result(folder) or {}).get("status") == "done"
+
+
 def read_result(folder: Path) -> dict[str, Any] | None:
     """result.json of a run folder, or None where there is none yet.
 

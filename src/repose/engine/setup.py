@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer, seed_everything
 
 from repose.config import ExperimentBase, Loaded
@@ -21,6 +22,12 @@ def build_module(loaded: Loaded) -> PoseModule:
     _quiet()
     seed_everything(loaded.cfg.seed, verbose=False)
     return loaded.paper.module()(loaded.cfg, loaded.cfg.joint_set())
+
+
+def use_threads(cfg: ExperimentBase) -> None:
+    """Give torch the CPU threads that the experiment names (`train.threads`), if it does."""
+    if cfg.train.threads:
+        torch.set_num_threads(cfg.train.threads)
 
 
 def build_data(cfg: ExperimentBase, layout: Layout) -> Any:

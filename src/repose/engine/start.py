@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from repose.config import ExperimentBase, Layer, Loaded, experiments_file, find_experiment, load, read_yaml
-from repose.engine.rundir import run_dir
+from repose.engine.rundir import is_done, run_dir
 from repose.errors import UserError
 
 
@@ -50,11 +50,23 @@ def start_of(loaded: Loaded) -> Loaded | None:
     first = load(file, [f"scale={cfg.scale}"], find_paper=lambda _: loaded.paper, row=layers, origin=f"init={cfg.init}")
     if first.cfg.paper != cfg.paper:
         raise UserError(f"init={cfg.init}: an experiment of {first.cfg.paper} cannot start one of {cfg.paper}")
-    where = ("accelerator", "devices", "nodes", "strategy", "threads", "device_batch", "precision", "compile")
+    where = ("accelerator", "devices", "nodes", "strategy", "device_batch", "precision", "compile")
     train = replace(first.cfg.train, **{name: getattr(cfg.train, name) for name in where})
+    train = replace(train, threads=cfg.train.start_threads or cfg.train.threads)
     log = replace(first.cfg.log, runs=cfg.log.runs, progress=cfg.log.progress, every=cfg.log.every, wandb="off")
     own = replace(first.cfg, init=None, resume="auto", seed=cfg.seed, skeleton=cfg.skeleton, data=cfg.data)
     return replace(first, cfg=replace(own, train=train, log=log))
+
+
+def left_of(loaded: Loaded) -> Path | None:
+    """Run folder of the training that `loaded` starts from, where that is still to be done.
+
+    Raises:
+        UserError: as `start_of`.
+    """
+    first = start_of(loaded)
+    folder = run_dir(first.cfg) if first else None
+    return None if folder is None or is_done(folder) else folder
 
 
 @contextmanager

@@ -146,21 +146,18 @@ def run_all(tests: Sequence[One]) -> None:
     Prints the number of distinct boxes per image, and for a grid of `ratio` and `thre` whether the mean extension grows
     with the one and falls with the other, as it must.
     """
-    import torch
-
     from repose.engine import checkpoint as ckpt
     from repose.engine import results
     from repose.engine.evaluation import Evaluator
     from repose.engine.layout import plan
-    from repose.engine.setup import build_data, build_module, build_trainer
+    from repose.engine.setup import build_data, build_module, build_trainer, use_threads
     from repose.papers.cganet.grid import GridModule, Receivers
 
     cfg: Any = tests[0].loaded.cfg
     layout = plan(cfg.train, testing=True)
     path = ckpt.find(cfg.checkpoint)
     saved = ckpt.load_checkpoint(path)
-    if cfg.train.threads:
-        torch.set_num_threads(cfg.train.threads)
+    use_threads(cfg)
     loaded = tests[0].loaded
     module: Any = build_module(replace(loaded, paper=replace(loaded.paper, module=lambda: GridModule)))
     ckpt.load_weights(module, saved, path)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from repose.engine import rundir
-from repose.engine.start import start_of
+from repose.engine.start import left_of, start_of
 from repose.errors import UserError
 from repose.tables.cells import Cell
 from repose.tables.runner import Task
@@ -55,6 +55,7 @@ def tasks(cells: Iterable[Cell], changed: Changed) -> list[Task]:
             folder=c.folder,
             judge=partial(judge, c, changed),
             parent=c.parent.key if c.parent else None,
+            start=left_of(c.loaded) if c.row.kind == "train" else None,
         )
         for c in unique(cells)
     ]
@@ -232,7 +233,7 @@ def starts(cells: Sequence[Cell], states: Mapping[str, State]) -> str:
     for cell in unique(cells):
         if cell.parent is None and cell.row.kind == "train" and states[cell.key].status != "measured":
             first = start_of(cell.loaded)
-            if first is None or (rundir.read_result(rundir.run_dir(first.cfg)) or {}).get("status") == "done":
+            if first is None or rundir.is_done(rundir.run_dir(first.cfg)):
                 continue
             hours = cell.row.hours.get(cell.choice.scale)
             scaled = hours * first.cfg.train.epochs / cell.loaded.cfg.train.epochs if hours is not None else None

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,6 +27,8 @@ from repose.tables.state import State, log_of
 
 PROGRAM = (sys.executable, "-m", "repose")
 """What runs a task; tests put their own here."""
+POLL_S = 2.0
+"""Between two looks at a start that runs wait for."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Task:
         folder: run folder; the lock is beside it.
         judge: state from the run folder alone.
         parent: key of the run whose checkpoint this one tests.
+        start: run folder of the training that it goes on from and trains first, where that is still to be done.
         environment: over this process's own.
     """
 
@@ -49,6 +52,7 @@ class Task:
     folder: Path
     judge: Callable[[], State]
     parent: str | None = None
+    start: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
@@ -89,6 +93,8 @@ def parse_gpus(text: str | None) -> list[str]:
 def run_tasks(tasks: Sequence[Task], jobs: Jobs) -> dict[str, State]:
     """Run what is not measured yet; never raises for a run that fails.
 
+    Of the runs that go on from one training the first does it, and the others leave their places to what need not wait.
+
     Args:
         tasks: each key once, parents before the runs that test their checkpoint.
         jobs: how many at a time, and where.
@@ -105,14 +111,18 @@ def run_tasks(tasks: Sequence[Task], jobs: Jobs) -> dict[str, State]:
     with _signals(), several or contextlib.nullcontext(), ThreadPoolExecutor(len(free)) as pool:
         try:
             while waiting or busy:
+                held_back = False
                 for task in [t for t in waiting if t.parent is None or t.parent in states]:
                     if not free:
                         break
+                    if task.start and _in_hand(task.start, busy.values()):
+                        held_back = True
+                        continue
                     waiting.remove(task)
                     gpu = free.pop(0)
                     parent = states[task.parent] if task.parent else None
                     busy[pool.submit(_run, task, parent, gpu, several, jobs)] = (task, gpu)
-                done, _ = wait(busy, return_when=FIRST_COMPLETED)
+                done, _ = wait(busy, POLL_S if held_back else None, return_when=FIRST_COMPLETED)
                 for future in done:
                     task, gpu = busy.pop(future)
                     free.append(gpu)
@@ -124,6 +134,11 @@ def run_tasks(tasks: Sequence[Task], jobs: Jobs) -> dict[str, State]:
                     child.terminate()
             raise
     return states
+
+
+def _in_hand(start: Path, busy: Iterable[tuple[Task, str]]) -> bool:
+    """Whether a run under way trains this start."""
+    return any(task.start == start for task, _ in busy) and not rundir.is_done(start)
 
 
 _CHILDREN: set[subprocess.Popen[bytes]] = set()

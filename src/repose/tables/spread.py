@@ -33,13 +33,27 @@ def runs_at_a_time(cells: Sequence[Cell], left: int, wanted: str | None) -> int:
 
 
 def shared_cores(tasks: Sequence[Task], cells: Sequence[Cell], jobs: int) -> list[Task]:
-    """The tasks with as many threads as `jobs` of them have cores for, unless their words say how many."""
+    """The tasks with as many threads as `jobs` of them have cores for, unless their words say how many.
+
+    A training that they go on from has the cores of those that wait for it.
+    """
     if jobs == 1:
         return list(tasks)
     most = max((c.loaded.cfg.train.threads or cores() for c in cells), default=1)
-    threads = f"train.threads={max(min(cores() // jobs, most), 1)}"
-    given = [any(word.startswith("train.threads=") for word in task.words) for task in tasks]
-    return [t if g else replace(t, words=[*t.words, threads]) for t, g in zip(tasks, given, strict=True)]
+    at_once = len({t.start or t.key for t in tasks if t.parent is None})
+
+    def threads(side_by_side: int) -> int:
+        return max(min(cores() // side_by_side, most), 1)
+
+    def spread(task: Task) -> Task:
+        if any(word.startswith("train.threads=") for word in task.words):
+            return task
+        own = [f"train.threads={threads(jobs)}"]
+        if task.start:
+            own.append(f"train.start_threads={threads(min(jobs, at_once))}")
+        return replace(task, words=[*task.words, *own])
+
+    return [spread(t) for t in tasks]
 
 
 def cores() -> int:
