@@ -156,7 +156,7 @@ def test_sigterm_stops_the_training_too(tmp_path: Path, monkeypatch: pytest.Monk
     process = start(tmp_path, table)
     wait_for(tmp_path, 1)
     process.terminate()
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     five = cell(table, table.rows["five"], choice)
     assert locks.owner(five.folder) is None
     assert judge(five, same).status == "stopped"
