@@ -2,10 +2,11 @@ import math
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
 from repose.config import Ema, Optim
-from repose.engine.ema import momentum
+from repose.engine.ema import Average, momentum
 from repose.engine.optim import Schedule, build_optimizer, parameter_groups, scaled_lr
 
 DRPNET = Optim(base_lr=4e-3, base_batch=1024, schedule="flat_cosine", warmup_steps=1000)
@@ -70,6 +71,18 @@ def test_optimizers(name, kind):
 def test_ema_ramp(step, value):
     # specs/drpnet.md, section 4: (1 - m) exp(-(1 + t) / 2000) + m with m = 2e-4
     assert momentum(step, Ema(decay=0.9998, ramp=2000)) == pytest.approx(value, rel=0.02)
+
+
+def test_the_average_goes_where_the_network_goes():
+    """Lightning copies the network before it moves it."""
+    network, average = LightningModule(), Average(Ema(decay=0.9))
+    network.layer = nn.Linear(2, 2)
+    trainer = Trainer(logger=False, accelerator="cpu", enable_checkpointing=False)
+    average.setup(trainer, network, "fit")
+    network.to("meta")
+    average.on_fit_start(trainer, network)
+    assert average._average_model is not None
+    assert {p.device.type for p in average._average_model.parameters()} == {"meta"}
 
 
 def test_ema_without_a_ramp():

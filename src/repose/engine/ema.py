@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -39,6 +40,11 @@ class Average(WeightAveraging):
         """Args: ema: settings with `decay`."""
         self._ema = ema
         super().__init__(use_buffers=True, multi_avg_fn=self._update)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The copy was made before the network went to its GPU, and would be updated over the bus at every step."""
+        assert self._average_model is not None
+        self._average_model.to(pl_module.device)
 
     @torch.no_grad()
     def _update(self, average: list[Tensor], current: list[Tensor], n: Tensor) -> None:
