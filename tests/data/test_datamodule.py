@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -83,6 +85,27 @@ def test_every_worker_has_one_opencv_thread(crowd_of, monkeypatch):
     assert calls == [0]
     assert (signal.SIGTERM, signal.SIG_IGN) in ignored  # tests/commands/test_group_signal.py says why
     assert crowd_of(2).module(workers=1).train_dataloader().worker_init_fn is datamodule_module._set_up_worker
+
+
+FAILING = """
+from torch.utils.data import DataLoader
+from repose.data import datamodule
+
+def fail(index):
+    raise OSError("gone")
+
+def main():
+    loader = DataLoader(range(4), num_workers=1, worker_init_fn=datamodule._set_up_worker, collate_fn=fail)
+    list(loader)
+
+main()
+"""
+
+
+def test_a_process_that_fails_does_not_wait_for_its_workers():
+    """They ignore the SIGTERM that Python sends them at its end; the traceback keeps their loader alive until then."""
+    done = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 1 and "OSError: gone" in done.stderr
 
 
 def test_default_workers_are_one_per_core_at_most_eight(crowd_of, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -313,6 +315,17 @@ def _set_up_worker(_: int) -> None:
     # workers then. A worker that died of it would make that saving fail.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _end_workers() -> None:
+    # A process that fails keeps its loaders alive (its traceback refers to them). Python then asks their workers with
+    # SIGTERM, which they ignore, and would wait for them for ever.
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+multiprocessing.util.Finalize(None, _end_workers, exitpriority=0)  # before Python asks and waits
 
 
 def _progress(done: int, total: int) -> None:
