@@ -103,6 +103,7 @@ def test_the_command_takes_notebooks_and_refuses_what_it_does_not_know(executed,
     assert main(["figures", "name=7"]) == 2
 
 
+@pytest.mark.slow  # a kernel
 def test_a_wrong_id_is_one_line_that_names_it(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"00-data\.ipynb: ids: image 77777 is not in person_keypoints_val\.json"):

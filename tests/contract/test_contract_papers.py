@@ -272,8 +272,8 @@ METHODS = ChainMap(FACTS, VARIANTS)  # a view: other tests put an experiment of 
 
 every_paper = pytest.mark.parametrize("paper", list(papers.PAPERS))
 every_method = pytest.mark.parametrize("paper", list(METHODS))
-LONG = ("maskrcnn", "dekr")
-"""Methods that take most of a minute to overfit; DEKR's adaptive convolutions are slow on CPUs."""
+LONG = ("maskrcnn", "dekr", "idgroup", "spm")
+"""Methods that are long in overfitting, and SPM, which is PINet with one centre."""
 every_method_overfit = pytest.mark.parametrize(
     "paper", [pytest.param(m, marks=pytest.mark.slow) if m in LONG else m for m in METHODS]
 )

@@ -41,6 +41,7 @@ def _plausible(batch, wh):
     return batch.image_B3HW.float().flatten(1).std(dim=1) > 1  # no black crops
 
 
+@pytest.mark.slow
 def test_every_photograph_through_both_views(coco_lite):
     for view in (PERSON, IMAGE):
         module = PoseDataModule(_cfg(coco_lite, **view))

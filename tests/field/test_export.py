@@ -33,8 +33,16 @@ from drawn_batch import drawn_batch
 SEEN = {  # settings with which an untrained network finds people
     "pinet": ["decode.threshold=-1.0"],
 }
-FAST = ["drpnet/m", "baselines/rtmpose-m", "baselines/simplebaseline-r50", "kdc/r101", "pinet/ochuman"]
-SLOW = ["baselines/dekr", "cganet/coco", "cganet/separated", "idgroup/mobilenetv3", "baselines/hrnet-w32"]
+FAST = ["drpnet/m", "baselines/simplebaseline-r50", "kdc/r101"]
+SLOW = [
+    "baselines/rtmpose-m",
+    "pinet/ochuman",
+    "baselines/dekr",
+    "cganet/coco",
+    "cganet/separated",
+    "idgroup/mobilenetv3",
+    "baselines/hrnet-w32",
+]
 REFUSED = {"baselines/maskrcnn": "Mask R-CNN is no ONNX graph here"}
 WORDS = ["scale=smoke", "train.precision=32"]
 

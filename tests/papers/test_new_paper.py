@@ -49,6 +49,7 @@ def test_a_method_in_the_checkout_is_new_files_and_one_line(root: Path, tree: Pa
     assert values == {k: v for k, v in source.items() if k not in ("paper", "name", "title", "paper_value")}
 
 
+@pytest.mark.slow  # a training and a pytest of its own
 def test_its_tests_pass(tree: Path):
     """They train it at smoke, test the run, compare every loss with the source's, and resolve the README's map."""
     said = good(run(["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/papers/mymethod"], tree, tree / "src"))

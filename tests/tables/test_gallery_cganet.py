@@ -128,6 +128,7 @@ def test_joints_of_given_boxes_are_those_of_the_network(run, seen):
     assert joint_GK3.numpy() == pytest.approx(scene.pose_SGK3["extended"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_and_saved_as_png_and_pdf(run, mask_run, seen, perfect, tmp_path):
     settings = gallery.Settings.of(figures=str(tmp_path))
     drawn = {

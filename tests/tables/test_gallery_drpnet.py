@@ -69,6 +69,7 @@ def test_the_heatmaps_place_the_joint_where_it_is(run, people):
     assert seen.cell_K2 == pytest.approx(cells, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_and_saved_as_png_and_pdf(run, people, tmp_path):
     settings = gallery.Settings.of(figures=str(tmp_path))
     drawn = {

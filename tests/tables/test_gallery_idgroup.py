@@ -144,6 +144,7 @@ def test_a_copy_nearer_than_t_merges(run, perfect):
     assert figure.get_suptitle().endswith(f"T = {t:g} cells")
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_and_saved_as_png_and_pdf(seen, perfect, tmp_path):
     settings = gallery.Settings.of(figures=str(tmp_path))
     for look, by in ((seen, ""), (perfect, "-perfect")):

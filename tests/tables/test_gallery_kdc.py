@@ -116,6 +116,7 @@ def test_poses_are_those_of_the_evaluation(run, seen):
     assert scene.pose_GK3 == pytest.approx(pose.joint_NK3.numpy(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_and_saved_as_png_and_pdf(seen, perfect, tmp_path):
     settings = gallery.Settings.of(figures=str(tmp_path))
     for look, by in ((seen, ""), (perfect, "-perfect")):

@@ -119,6 +119,7 @@ def test_those_who_overlap_most_come_first(scenes):
     assert [s.overlap for s in chosen] == sorted((s.overlap for s in scenes), reverse=True)[:3]
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_and_saved_as_png_and_pdf(run, scenes, tmp_path):
     settings = gallery.Settings.of(figures=str(tmp_path))
     shown = figures.overlapping(scenes, 2)

@@ -119,7 +119,7 @@ def facts(monkeypatch):
         contract.test_a_batch_equals_its_images_one_by_one,
         contract.test_checkpoint_round_trip_is_bit_equal,
         contract.test_nobody_trains_and_tests,
-        contract.test_overfits_a_batch_to_ap_95,
+        pytest.param(contract.test_overfits_a_batch_to_ap_95, marks=pytest.mark.slow),
     ],
 )
 def test_contract(clause, skeleton):

@@ -129,6 +129,7 @@ def test_switches_change_the_targets_and_the_loss(batch):
     assert module("loss.heatmap=2").weights == {"heatmap": 2.0}
 
 
+@pytest.mark.slow
 def test_learns_a_batch_by_heart():
     # targets stand on whole cells of 4 pixels: a quarter cell towards the higher neighbour is noise where all is learnt
     settings = {"model": {"backbone": {"depth": 2}}, "decode": {"peak": "argmax"}, "test": {"flip": False}}

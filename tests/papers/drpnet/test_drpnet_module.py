@@ -186,6 +186,7 @@ def test_presets():
     assert (fit.loss.roi_source, fit.decode.peak, fit.test.flip) == ("mixed", "subpixel", True)
 
 
+@pytest.mark.slow  # the contract overfits a batch too
 def test_overfits_8_people():
     """Specification section 9.10: both losses fall, the final error is below 2 px."""
     people = drawn_batch(COCO17, 8, (96, 72), seed=5)
