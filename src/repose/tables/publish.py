@@ -259,7 +259,7 @@ _FLOOR_SAYS = f"floor: an AP below {100 * FLOOR:.0f} is too low to rank rows."
 def _settings_say(published: Iterable[Mapping[str, str]]) -> list[str]:
     if not any(OTHER_SETTINGS in row for row in published):
         return []
-    return [f"{OTHER_SETTINGS}: the row's settings have changed since; run it again for a figure of today's."]
+    return [f"{OTHER_SETTINGS}: measured with settings that are not the row's today; run it again for today's figure."]
 
 
 def _published_costs(table: Table, row: Row, last: Mapping[str, str]) -> tuple[str, str]:
